@@ -1,0 +1,99 @@
+# Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
+"""Ways to choose K of L candidates behind one interface (STTS, Sec. 3.2, Table 1).
+
+Each is a module ``(scores (B, L), k) -> Choice``. The choice is its output, so that a
+standard forward hook sees every decision of a model; nothing is kept between calls.
+"""
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..ops import hard_topk, perturbed_topk
+from ..ops.topk import GRADIENTS, GradientKind
+
+__all__ = ['Choice', 'PerturbedTopK', 'RandomTopK', 'STRATEGIES', 'UniformTopK']
+
+
+class Choice(NamedTuple):
+    """Which candidates were chosen.
+
+    Attributes:
+        index: (B, K) int64, ascending.
+        weight: (B, K, L) expected indicators, which carry the gradient to the scores;
+            None where the choice is hard and tokens are simply gathered.
+        scores: (B, L) that were ranked.
+    """
+    index: Tensor
+    weight: Tensor | None
+    scores: Tensor
+
+
+class PerturbedTopK(nn.Module):
+    """Differentiable top-K in training, hard top-K in evaluation (eq. 4-8).
+
+    ``sigma`` is a non-persistent buffer: it is not part of a checkpoint, and
+    :class:`SigmaDecayHook` derives it anew from the iteration.
+
+    Args:
+        sigma: Initial standard deviation of the noise, >= 0.
+        num_samples: n of eq. 7.
+        gradient: See :func:`mmaction_tokenreduce.ops.perturbed_topk`.
+
+    Raises:
+        ValueError: If an argument is not allowed.
+    """
+    scored = True
+
+    def __init__(self, sigma: float = 0.1, num_samples: int = 500,
+                 gradient: GradientKind = 'full') -> None:
+        super().__init__()
+        if sigma < 0:
+            raise ValueError(f'sigma={sigma}: must not be negative')
+        if num_samples < 2:
+            raise ValueError(f'num_samples={num_samples}: at least 2 are needed')
+        if gradient not in GRADIENTS:
+            raise ValueError(
+                f'gradient={gradient!r}: allowed are {", ".join(GRADIENTS)}')
+        self.initial_sigma = float(sigma)
+        self.num_samples = num_samples
+        self.gradient = gradient
+        self.register_buffer('sigma', torch.tensor(float(sigma)), persistent=False)
+
+    def forward(self, scores: Tensor, k: int) -> Choice:
+        index = hard_topk(scores.detach(), k)
+        if not self.training:
+            return Choice(index, None, scores)
+        weight = perturbed_topk(scores, k, self.sigma, self.num_samples,
+                                gradient=self.gradient)
+        return Choice(index, weight, scores)
+
+    def extra_repr(self) -> str:
+        return (f'sigma={self.initial_sigma}, num_samples={self.num_samples}, '
+                f'gradient={self.gradient!r}')
+
+
+class RandomTopK(nn.Module):
+    """K candidates at random, each draw alike likely (Table 1, Rand.)."""
+    scored = False
+
+    def forward(self, scores: Tensor, k: int) -> Choice:
+        return Choice(hard_topk(torch.rand_like(scores), k), None, scores)
+
+
+class UniformTopK(nn.Module):
+    """K candidates at equal distance: trunc(linspace(0, L - 1, K))."""
+    scored = False
+
+    def forward(self, scores: Tensor, k: int) -> Choice:
+        # Integer division: linspace in float32 can fall just below a whole number.
+        steps = torch.arange(k, device=scores.device) * (scores.shape[1] - 1)
+        index = steps // max(k - 1, 1)
+        return Choice(index.expand(len(scores), -1), None, scores)
+
+
+STRATEGIES = {
+    'perturbed_topk': PerturbedTopK,
+    'random': RandomTopK,
+    'uniform': UniformTopK,
+}

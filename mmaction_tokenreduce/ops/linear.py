@@ -1,0 +1,38 @@
+# Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
+"""Linear layers through oneDNN on CPU.
+
+PyTorch sends float32 ``F.linear`` to MKL, which leaves half of an AMD processor idle;
+the same product written as a 1x1 convolution goes to oneDNN (docs/performance.md).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_HAS_ONEDNN = torch.backends.mkldnn.is_available()
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``F.linear``, computed by oneDNN where that is possible and faster.
+
+    Args:
+        x: (..., C).
+        weight: (D, C).
+        bias: (D,) or None.
+
+    Returns:
+        (..., D); equal to ``F.linear`` up to float32 rounding.
+    """
+    if not _suits_onednn(x):
+        return F.linear(x, weight, bias)
+    image = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # (1, C, tokens, 1)
+    y = F.conv2d(image, weight[:, :, None, None], bias)
+    return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+
+
+def _suits_onednn(x: Tensor) -> bool:
+    # Compilers and exporters choose kernels themselves; give them the plain operator.
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    return (_HAS_ONEDNN and x.device.type == 'cpu' and x.dtype == torch.float32
+            and x.numel() > x.shape[-1] * 16 and not torch.is_autocast_enabled('cpu'))

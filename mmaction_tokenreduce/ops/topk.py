@@ -1,0 +1,144 @@
+# Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
+"""Top-K selection, hard and perturbed (STTS, Sec. 3.2, eq. 4-8).
+
+The paper writes a selection as K one-hot rows over L candidates and averages them
+over n noisy draws. Here a draw is kept as its K sorted indices: the average is a
+count (scatter), and everything that the gradient needs is a gather. The one-hot
+form of B x n x K x L values is never made.
+
+Legend: B sequences, L candidates, K kept, n noise samples, Y (B, K, L) indicators.
+"""
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+GradientKind = Literal['full', 'full_no_baseline', 'diagonal']
+GRADIENTS = ('full', 'full_no_baseline', 'diagonal')
+
+
+def hard_topk(scores: Tensor, k: int) -> Tensor:
+    """Indices of the K largest scores, in their order of place (eq. 4).
+
+    Args:
+        scores: (..., L).
+        k: Number of entries to keep, 1 <= k <= L.
+
+    Returns:
+        (..., K) int64, ascending.
+
+    Raises:
+        ValueError: If ``k`` is not in [1, L].
+    """
+    _check_k(k, scores.shape[-1])
+    if k == 1:
+        return scores.argmax(dim=-1, keepdim=True)
+    return scores.topk(k, dim=-1, sorted=False).indices.sort(dim=-1).values
+
+
+def one_hot_rows(index: Tensor, length: int, dtype: torch.dtype) -> Tensor:
+    """Indices (..., K) as indicator rows (..., K, L) of ``dtype``."""
+    rows = torch.zeros(*index.shape, length, dtype=dtype, device=index.device)
+    return rows.scatter_(-1, index.unsqueeze(-1), 1)
+
+
+def perturbed_topk(scores: Tensor,
+                   k: int,
+                   sigma: float | Tensor = 0.1,
+                   num_samples: int = 500,
+                   noise: Tensor | None = None,
+                   gradient: GradientKind = 'full') -> Tensor:
+    """Expected indicators of the top K under Gaussian noise (eq. 7).
+
+    ``Y = mean_i onehot(topk(scores + sigma * z_i))``, computed in float32 whatever
+    the autocast state. At ``sigma = 0`` the result is the hard top-K and the
+    gradient is zero.
+
+    Args:
+        scores: (B, L), min-max normalised by the caller.
+        k: Number of entries to keep, 1 <= k <= L.
+        sigma: Standard deviation of the noise, >= 0; a 0-d tensor is not synchronised.
+        num_samples: n, draws to average; ignored when ``noise`` is given.
+        noise: (B, n, L) standard normal draws; drawn on the scores' device if None.
+        gradient: ``'full'`` is the Jacobian of eq. 8 with the sample mean of the
+            directional loss subtracted, scaled by n / (n - 1): unbiased, and of much
+            lower variance. ``'full_no_baseline'`` is eq. 8 as it stands.
+            ``'diagonal'`` is what the released code returns: d L / d Y[k, d]
+            contracted with E[Y[k, d] z[d]] / sigma only.
+
+    Returns:
+        (B, K, L) float32; each of the K rows sums to 1.
+
+    Raises:
+        ValueError: If ``k``, ``gradient``, ``num_samples`` or a shape is not allowed.
+    """
+    if scores.dim() != 2:
+        raise ValueError(f'scores must be (B, L), got shape {tuple(scores.shape)}')
+    _check_k(k, scores.shape[1])
+    if gradient not in GRADIENTS:
+        raise ValueError(f'gradient={gradient!r}: allowed are {", ".join(GRADIENTS)}')
+    with torch.autocast(scores.device.type, enabled=False):
+        scores = scores.float()
+        if noise is None:
+            if num_samples < 2:
+                raise ValueError(f'num_samples={num_samples}: at least 2 are needed')
+            noise = torch.randn(
+                scores.shape[0], num_samples, scores.shape[1], device=scores.device)
+        elif noise.shape[::2] != scores.shape or noise.dim() != 3:
+            raise ValueError(f'noise must be (B, n, L) for scores of shape '
+                             f'{tuple(scores.shape)}, got {tuple(noise.shape)}')
+        sigma = torch.as_tensor(sigma, dtype=torch.float32, device=scores.device)
+        return _PerturbedTopK.apply(scores, noise.float(), sigma, k, gradient)
+
+
+class _PerturbedTopK(torch.autograd.Function):
+    """Counts indices forwards; contracts them with the noise backwards."""
+
+    @staticmethod
+    def forward(ctx, scores: Tensor, noise: Tensor, sigma: Tensor, k: int,
+                gradient: str) -> Tensor:
+        length = scores.shape[1]
+        index = hard_topk(torch.addcmul(scores.unsqueeze(1), noise, sigma), k)
+        cells = _flat_cells(index, length)  # (B, n*K) into K*L
+        counts = noise.new_zeros(scores.shape[0], k * length)
+        counts.scatter_add_(1, cells, counts.new_ones(()).expand_as(cells))
+        # Indices fit 32 bits: half of what is held until backward.
+        ctx.save_for_backward(index.int(), noise, sigma)
+        ctx.gradient = gradient
+        return counts.view(-1, k, length) / noise.shape[1]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        index, noise, sigma = ctx.saved_tensors
+        index = index.long()
+        num_samples, length = noise.shape[1:]
+        # (B, n, K): what each chosen cell of each draw contributes to the loss.
+        picked = grad.float().flatten(1).gather(1, _flat_cells(index, length))
+        picked = picked.view_as(index)
+        if ctx.gradient == 'diagonal':
+            at_choice = noise.gather(2, index).mul_(picked)
+            total = noise.new_zeros(len(noise), length).scatter_add_(
+                1, index.flatten(1), at_choice.flatten(1)) / num_samples
+        else:
+            loss = picked.sum(-1)  # (B, n): directional loss of each draw
+            divisor = num_samples
+            if ctx.gradient == 'full':
+                loss = loss - loss.mean(1, keepdim=True)
+                divisor = num_samples - 1
+            total = torch.bmm(loss.unsqueeze(1), noise).squeeze(1) / divisor
+        zero = torch.zeros_like(total)
+        return torch.where(sigma > 0, total / sigma, zero), None, None, None, None
+
+
+def _flat_cells(index: Tensor, length: int) -> Tensor:
+    """Indices (B, n, K) as positions (B, n*K) in the flattened (K, L) indicators."""
+    offset = torch.arange(index.shape[-1], device=index.device) * length
+    return (index + offset).flatten(1)
+
+
+def _check_k(k: int, length: int) -> None:
+    if not 1 <= k <= length:
+        raise ValueError(f'top-k needs 1 <= k <= {length} (the number of candidates), '
+                         f'got k={k}')

@@ -1,0 +1,29 @@
+# Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
+"""Fixtures that several test files share."""
+from pathlib import Path
+
+import pytest
+import torch
+
+import mmaction_tokenreduce  # noqa: F401  (compat comes before mmaction)
+
+
+@pytest.fixture(scope='session')
+def repo_dir() -> Path:
+    """The checkout."""
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope='session')
+def shared_dir(repo_dir) -> Path:
+    """The folder with parity tensors and videos, beside (or in) the checkout."""
+    for candidate in (repo_dir.parent / 'shared', repo_dir / 'shared'):
+        if (candidate / 'parity').is_dir():
+            return candidate
+    pytest.skip('needs ../shared (parity tensors, real videos), which is not here')
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    """Every test draws the same numbers, in whatever order tests run."""
+    torch.manual_seed(0)
