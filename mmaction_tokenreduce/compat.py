@@ -1,0 +1,244 @@
+# Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
+"""What released mmaction2 and mmengine need on today's torch and numpy.
+
+Every entry is one function. Its docstring says what breaks, where upstream knows of
+it, and when the entry can go. :func:`apply` runs the entries that every program needs;
+``import mmaction_tokenreduce`` calls it. An entry acts only where the fault is
+present, and acts once. The last two entries concern distributed runs without CUDA;
+``tools/train.py`` and ``tools/test.py`` call them before they build the Runner.
+
+What a library cannot mend (builds, version ranges) is left to ``setup.cfg`` and the
+Makefile; faults of single mmaction2 models are mended in the subclasses in ``models``.
+"""
+import functools
+import importlib.util
+import os
+import pickle
+import re
+import sys
+import types
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+DRN_PACKAGE = 'mmaction.models.localizers.drn'
+
+
+def add_drn_stand_ins() -> bool:
+    """Stand-ins for the modules that mmaction2's wheel leaves out.
+
+    Breaks: ``import mmaction.models`` of mmaction2 1.2.0 from PyPI, because
+    ``localizers/__init__.py`` imports ``localizers/drn``, which the wheel lacks.
+    Upstream: mmaction2 issue #2714.
+    Can go: with the first mmaction2 release whose wheel has the folder.
+
+    The stand-in ``DRN`` is not registered; a config that names DRN is told so by the
+    registry, and building the class directly raises ``RuntimeError``.
+
+    Returns:
+        bool: Whether stand-ins were put in place.
+    """
+    if DRN_PACKAGE in sys.modules:
+        return False
+    spec = importlib.util.find_spec('mmaction')
+    if spec is None or not spec.submodule_search_locations:
+        return False
+    if any((Path(root) / 'models/localizers/drn/drn.py').is_file()
+           for root in spec.submodule_search_locations):
+        return False
+
+    class DRN:
+        """Says that mmaction2's DRN is not installed."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            raise RuntimeError(
+                'DRN is missing from the installed mmaction2 wheel (mmaction2 issue '
+                '#2714); install mmaction2 from its source to use it')
+
+    package = types.ModuleType(DRN_PACKAGE, add_drn_stand_ins.__doc__)
+    package.__path__ = []
+    package.drn = types.ModuleType(f'{DRN_PACKAGE}.drn', add_drn_stand_ins.__doc__)
+    package.drn.DRN = DRN
+    sys.modules[DRN_PACKAGE] = package
+    sys.modules[f'{DRN_PACKAGE}.drn'] = package.drn
+    return True
+
+
+def allow_mmengine_checkpoints() -> bool:
+    """Let weights-only loading read what mmengine writes into checkpoints.
+
+    Breaks: loading and resuming mmengine checkpoints with torch 2.6 and later, where
+    ``torch.load`` reads weights only. Their message hub holds ``HistoryBuffer``
+    objects, numpy arrays and numpy scalars.
+    Upstream: mmengine issue #1655.
+    Can go: when mmengine saves plain numbers, or registers its classes itself.
+
+    Allowed are ``HistoryBuffer``, numpy's ``_reconstruct`` and ``scalar`` (under the
+    module names of numpy 1 and of numpy 2), ``ndarray``, ``dtype`` and its classes,
+    and ``getattr``: mmengine pickles ``HistoryBuffer.mean`` and the like as a call of
+    it. The real ``getattr`` would undo the protection (from any function it reaches
+    ``__builtins__``, which a pickle may then write to), so its name stands for
+    :func:`_history_buffer_method` here.
+
+    Returns:
+        bool: Whether globals were added; False where torch is older than 2.6 and does
+            not load weights only by default, and where they are allowed already.
+    """
+    if _release(torch.__version__) < (2, 6):
+        return False
+    wanted = _mmengine_globals()
+    present = set(torch.serialization.get_safe_globals())
+    if present.issuperset(wanted):
+        return False
+    torch.serialization.add_safe_globals(wanted)
+    return True
+
+
+def _mmengine_globals() -> list:
+    """The (object, name in the pickle) pairs of ``allow_mmengine_checkpoints``."""
+    from mmengine.logging import HistoryBuffer
+    core = numpy._core if _release(numpy.__version__) >= (2, 0) else numpy.core
+    pairs: list = [
+        HistoryBuffer, numpy.ndarray, numpy.dtype,
+        (_history_buffer_method, 'builtins.getattr')
+    ]
+    for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
+        pairs += [(core.multiarray._reconstruct, f'{module}._reconstruct'),
+                  (core.multiarray.scalar, f'{module}.scalar')]
+    # a dtype is built as numpy.dtype(...) and then given its state, for which torch
+    # looks up the class of the result (Float64DType and so on)
+    pairs += sorted({type(numpy.dtype(code)) for code in numpy.typecodes['All']},
+                    key=lambda kind: kind.__name__)
+    return pairs
+
+
+def _history_buffer_method(owner: Any, name: str) -> Any:
+    """``getattr`` as far as mmengine checkpoints need it.
+
+    Args:
+        owner: What the pickle asks an attribute of; only HistoryBuffer is served.
+        name (str): Only the public methods that the class itself defines are served.
+
+    Returns:
+        Callable: The method.
+
+    Raises:
+        pickle.UnpicklingError: For anything else.
+    """
+    from mmengine.logging import HistoryBuffer
+    method = vars(HistoryBuffer).get(name) if owner is HistoryBuffer else None
+    if not isinstance(method, types.FunctionType) or name.startswith('_'):
+        raise pickle.UnpicklingError(
+            f'getattr({owner!r}, {name!r}) is not allowed in a weights-only '
+            'checkpoint, only the public methods of mmengine HistoryBuffer are')
+    return method
+
+
+def score_heads_in_float32() -> bool:
+    """Give mmaction2's heads float32 scores to compute loss and accuracy from.
+
+    Breaks: bfloat16 training. ``BaseHead.loss_by_feat`` passes the scores through
+    ``numpy()`` for the top-k accuracy, and numpy has no bfloat16 (TypeError).
+    Upstream: the wheel's own configs use float16 only; no issue known.
+    Can go: when mmaction2 computes the accuracy in torch or casts the scores.
+
+    Heads that override ``loss_by_feat`` are left as they are. Float32 scores pass
+    through unchanged.
+
+    Returns:
+        bool: Whether the method was wrapped in this call.
+    """
+    from mmaction.models.heads.base import BaseHead
+    original = BaseHead.loss_by_feat
+    if getattr(original, 'casts_bfloat16', False):
+        return False
+
+    @functools.wraps(original)
+    def loss_by_feat(self: Any, cls_scores: torch.Tensor, data_samples: list) -> dict:
+        if cls_scores.dtype == torch.bfloat16:
+            cls_scores = cls_scores.float()
+        return original(self, cls_scores, data_samples)
+
+    loss_by_feat.casts_bfloat16 = True
+    BaseHead.loss_by_feat = loss_by_feat
+    return True
+
+
+def apply() -> list[str]:
+    """Run every entry that is not tied to a distributed run; safe to repeat.
+
+    Returns:
+        list[str]: Names of the entries that changed something in this call.
+    """
+    entries = (add_drn_stand_ins, allow_mmengine_checkpoints, score_heads_in_float32)
+    return [entry.__name__ for entry in entries if entry()]
+
+
+def init_cpu_distributed(launcher: str, timeout: int | None = None) -> bool:
+    """Start the gloo process group where a launched run finds no CUDA device.
+
+    Breaks: ``--launcher pytorch`` on a CPU machine; mmengine's ``init_dist`` calls
+    ``torch.cuda.set_device`` whatever the backend. A group that exists is left alone
+    by mmengine, so it is made here first.
+    Upstream: mmengine 0.10.7, ``mmengine/dist/utils.py``; no issue known.
+    Can go: when mmengine sets the CUDA device only where there is one.
+
+    Args:
+        launcher (str): Value of ``--launcher``.
+        timeout (int, optional): Seconds until a collective gives up
+            (``env_cfg.dist_cfg.timeout``). Defaults to torch's own.
+
+    Returns:
+        bool: Whether this is a distributed run without an accelerator.
+
+    Raises:
+        ValueError: For a launcher other than ``pytorch`` on such a machine, and where
+            the variables that torchrun sets are missing.
+    """
+    from mmengine.device import get_device
+    if launcher == 'none' or get_device() != 'cpu':
+        return False
+    if launcher != 'pytorch':
+        raise ValueError(
+            f'--launcher {launcher} needs CUDA, and there is no accelerator here; on '
+            'CPU use --launcher pytorch (tools/dist_train.sh)')
+    missing = [key for key in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
+               if key not in os.environ]
+    if missing:
+        raise ValueError(
+            f'--launcher pytorch needs {", ".join(missing)} in the environment; start '
+            'the tool with torchrun or tools/dist_train.sh')
+    if not torch.distributed.is_initialized():
+        limit = {} if timeout is None else {'timeout': timedelta(seconds=timeout)}
+        torch.distributed.init_process_group('gloo', **limit)
+    return True
+
+
+def cpu_model_wrapper(cfg: Any) -> None:
+    """Have a distributed model wrapped without device ids on a machine without CUDA.
+
+    Breaks: a distributed run on CPU, after ``init_cpu_distributed``: mmengine passes
+    ``device_ids=[LOCAL_RANK]`` to ``DistributedDataParallel``, which refuses them for
+    a model on the CPU.
+    Upstream: mmengine 0.10.7, ``Runner.wrap_model``; no issue known.
+    Can go: when mmengine passes device ids for devices only.
+
+    Args:
+        cfg (mmengine.Config): The run's config; ``model_wrapper_cfg`` is set in place,
+            as mmengine would have wrapped the model otherwise.
+    """
+    if cfg.get('model_wrapper_cfg') is None:
+        cfg.model_wrapper_cfg = dict(
+            type='MMDistributedDataParallel',
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False))
+    cfg.model_wrapper_cfg['device_ids'] = None
+
+
+def _release(version: str) -> tuple[int, int]:
+    """(major, minor) of a version string such as '2.13.0+cpu'."""
+    major, minor = re.match(r'(\d+)\.(\d+)', version).groups()
+    return int(major), int(minor)
