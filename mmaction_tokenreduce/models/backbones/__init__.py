@@ -1,0 +1,5 @@
+# Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
+"""Hosts: mmaction2's video transformers with reducers."""
+from .reduced_mvit import ReducedMViT
+
+__all__ = ['ReducedMViT']

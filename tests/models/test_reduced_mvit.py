@@ -1,0 +1,293 @@
+# Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
+"""ReducedMViT against the release's outputs, mmaction2's MViT and its own contracts."""
+import copy
+
+import pytest
+import torch
+from mmaction.models.backbones.mvit import MViT
+from mmaction.registry import MODELS
+from torch.testing import assert_close
+
+from mmaction_tokenreduce.layers import PerturbedTopK, SpatialSelection
+from mmaction_tokenreduce.models import ReducedMViT
+
+TINY = dict(arch=dict(embed_dims=16, num_layers=4, num_heads=1,
+                      downscale_indices=[1, 3]),
+            spatial_size=64, temporal_size=8)
+V1 = dict(dim_mul_in_attention=False, rel_pos_embed=False, residual_pooling=False,
+          pool_query='downscale', pool_norm_cfg=dict(type='LN', eps=1e-5),
+          separable_pos_embed=True)
+TINY_V1 = dict(TINY, adaptive_kv_stride=(1, 4, 4), **V1)
+
+
+def temporal(before, keep, **kwargs):
+    return dict(type='TemporalSelection', before=before, keep=keep, **kwargs)
+
+
+def spatial(before, keep, **kwargs):
+    return dict(type='SpatialSelection', before=before, keep=keep, **kwargs)
+
+
+JOINT = [temporal(0, 0.75), spatial(2, 0.5625)]
+
+
+def released_state(case, reducers):
+    """The release's parameters under the names of ReducedMViT."""
+    out, seen = {}, {'time': 0, 'space': 0}
+    for name, value in case['state_dict'].items():
+        if name.startswith('head.'):
+            continue
+        name = name.replace('patch_embed.proj.', 'patch_embed.projection.')
+        name = 'norm2' + name[4:] if name.startswith('norm.') else name
+        for kind, word in (('Temporal', 'time'), ('Spatial', 'space')):
+            prefix = f'{word}_score_predictor.0.score_network.'
+            if name.startswith(prefix):
+                number = [r['type'].startswith(kind) for r in reducers].index(True)
+                name = name.replace(prefix, f'reducers.{number}.score_net.')
+                name = name.replace('in_conv.0', 'norm').replace('in_conv.1', 'embed')
+                name = name.replace('out_conv', 'head')
+                seen[word] += 1
+        out[name] = value
+    return out
+
+
+def randomize(model):
+    """Parameters of a size at which every part matters to the output."""
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+def outputs(model, x):
+    """All feature maps and class tokens of a model, in one list."""
+    with torch.no_grad():
+        return [part for scale in model(x)
+                for part in (scale if isinstance(scale, list) else [scale])]
+
+
+@pytest.mark.parametrize('name', ['dense', 'temporal', 'spatial', 'joint'])
+def test_released_model(shared_dir, name):
+    case = torch.load(shared_dir / 'parity' / 'stts_mvit.pt')[name]
+    cfg = case['cfg']
+    reducers = [temporal(*pair) for pair in
+                zip(cfg['temporal_before'] or [], cfg['temporal_ratio'], strict=True)]
+    reducers += [spatial(*pair) for pair in
+                 zip(cfg['spatial_before'] or [], cfg['spatial_ratio'], strict=True)]
+    model = ReducedMViT(**TINY_V1, reducers=reducers).eval()
+    model.load_state_dict(released_state(case, reducers))
+    grid, cls = outputs(model, case['input'])
+    tokens = torch.cat((cls.unsqueeze(1), grid.flatten(2).transpose(1, 2)), dim=1)
+    assert_close(tokens, case['tokens'], rtol=1e-5, atol=1e-5)
+    head = {k[16:]: v for k, v in case['state_dict'].items() if k.startswith('head.')}
+    logits = torch.nn.functional.linear(cls, head['weight'], head['bias'])
+    assert_close(logits, case['logits'], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('kwargs', [
+    dict(),
+    dict(dim_mul_in_attention=False, residual_pooling=False),
+    dict(use_abs_pos_embed=True, rel_pos_embed=False, rel_pos_zero_init=True),
+    dict(use_abs_pos_embed=True, with_cls_token=False, output_cls_token=False),
+    dict(output_cls_token=False, qkv_bias=False),
+], ids=str)
+@pytest.mark.parametrize('size', [(8, 64, 64), (12, 96, 64)])
+def test_settings_of_mmaction2_and_its_checkpoints(kwargs, size):
+    cfg = dict(TINY, out_scales=[0, 1, 2], **kwargs)
+    dense = randomize(MViT(**copy.deepcopy(cfg)))
+    reduced = ReducedMViT(**copy.deepcopy(cfg)).eval()
+    reduced.load_state_dict(dense.state_dict())
+    x = torch.randn(2, 3, *size)
+    assert_close(outputs(reduced, x), outputs(dense, x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('host', [TINY, TINY_V1], ids=['v2', 'v1'])
+def test_keeping_all_is_the_identity(host):
+    dense = randomize(ReducedMViT(**host))
+    reduced = ReducedMViT(**host, reducers=[temporal(0, 1), spatial(3, 1)]).eval()
+    reduced.load_state_dict(dense.state_dict())
+    x = torch.randn(1, 3, 8, 64, 64)
+    for got, want in zip(outputs(reduced, x), outputs(dense, x), strict=True):
+        assert torch.equal(got, want)
+
+
+def test_relative_positions_of_kept_tokens_are_those_of_the_full_grid():
+    """One block, pooling switched off: dropping tokens must not move the others.
+
+    The attention of a kept query over kept keys, computed from the full model's logits
+    by taking rows and columns, equals the reduced model's.
+    """
+    arch = dict(embed_dims=8, num_layers=1, num_heads=1, downscale_indices=[])
+    cfg = dict(arch=arch, spatial_size=16, temporal_size=8,
+               adaptive_kv_stride=(1, 1, 1), with_cls_token=False,
+               output_cls_token=False, residual_pooling=False,
+               pool_kernel=(1, 1, 1))
+    model = ReducedMViT(**cfg, reducers=[temporal(0, 0.5), spatial(0, 0.5)])
+    randomize(model)
+    choices = []
+    for reducer in model.reducers:
+        reducer.choose.register_forward_hook(lambda m, a, out: choices.append(out))
+    x = torch.randn(1, 3, 8, 16, 16)
+    got = outputs(model, x)[0]  # (1, 8, 2, 2, 2)
+
+    tokens, thw = model.patch_embed(x)
+    assert tuple(thw) == (4, 4, 4)
+    frames = choices[0].index[0].tolist()
+    corners = [(int(i) // 3, int(i) % 3) for i in choices[1].index.flatten()]
+    kept = [t * 16 + (r + dr) * 4 + c + dc
+            for t, (r, c) in zip(frames, corners, strict=True)
+            for dr in range(2) for dc in range(2)]
+    block, attn = model.blocks[0], model.blocks[0].attn
+    normed = block.norm1(tokens)
+    q, k, v = attn.qkv(normed).chunk(3, dim=-1)
+    q, k, v = (norm(part * pool.weight.flatten()) for part, pool, norm in (
+        (q, attn.pool_q, attn.norm_q), (k, attn.pool_k, attn.norm_k),
+        (v, attn.pool_v, attn.norm_v)))
+    logits = torch.zeros(64, 64)
+    place = [(i // 16, i // 4 % 4, i % 4) for i in range(64)]
+    for i, (t, h, w) in enumerate(place):
+        for j, (s, y, z) in enumerate(place):
+            bias = (attn.rel_pos_t[t - s + 3] + attn.rel_pos_h[h - y + 3] +
+                    attn.rel_pos_w[w - z + 3])
+            logits[i, j] = q[0, i] @ k[0, j] * attn.scale + q[0, i] @ bias
+    weights = logits[kept][:, kept].softmax(-1)
+    out = tokens[0, kept] + attn.proj(weights @ v[0, kept])
+    out = model.norm0(out + block.mlp(block.norm2(out)))
+    assert_close(got[0].flatten(1).t(), out, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('reducers', [
+    JOINT, [temporal(1, 0.5), spatial(1, 0.5), temporal(3, 0.5)],
+    [temporal(0, 0.5, strategy='random'), spatial(3, 0.6, strategy='random')],
+    [temporal(2, 0.5, score_net='paper', frame_feature='mean')]
+], ids=['joint', 'several', 'random', 'paper'])
+@pytest.mark.parametrize('host', [TINY, TINY_V1], ids=['v2', 'v1'])
+@pytest.mark.parametrize('size', [(8, 64, 64), (16, 64, 96), (12, 72, 40)])
+def test_any_number_of_selectors_on_any_grid(host, reducers, size):
+    model = ReducedMViT(**host, reducers=reducers)
+    model.init_weights()
+    x = torch.randn(2, 3, *size)
+    grid, cls = model.train()(x)[-1]
+    loss = cls.square().sum() + grid.square().sum()
+    loss.backward()
+    assert loss.isfinite()
+    shape = outputs(model.eval(), x)[0].shape
+    assert shape == grid.shape
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+
+
+def test_frames_left_by_two_temporal_selectors():
+    reducers = [temporal(0, 0.75), temporal(2, 0.7)]
+    model = ReducedMViT(**TINY_V1, reducers=reducers).eval()
+    assert outputs(model, torch.randn(1, 3, 8, 64, 64))[0].shape == (1, 64, 2, 4, 4)
+
+
+def test_temporal_acts_before_spatial_at_one_place():
+    model = ReducedMViT(**TINY_V1, reducers=[spatial(1, 0.5), temporal(1, 0.5)]).eval()
+    rows = []
+    model.reducers[0].choose.register_forward_hook(
+        lambda m, args, out: rows.append(len(args[0])))
+    model(torch.randn(1, 3, 8, 64, 64))
+    assert rows == [2]  # two frames are left to look at, not four
+    assert isinstance(model.reducers[0], SpatialSelection)  # names follow the config
+
+
+def test_views_of_a_batch_do_not_mix():
+    """Ten views of a video are a batch of ten to the backbone."""
+    model = randomize(ReducedMViT(**TINY_V1, reducers=JOINT))
+    x = torch.randn(3, 3, 8, 64, 64)
+    together, alone = outputs(model, x), outputs(model, x[1:2])
+    for part, single in zip(together, alone, strict=True):
+        assert_close(part[1:2], single, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('host', [TINY, TINY_V1], ids=['v2', 'v1'])
+def test_activation_checkpointing_changes_nothing(host):
+    x, grads, losses = torch.randn(2, 3, 8, 64, 64), [], []
+    model = ReducedMViT(**host, reducers=JOINT, drop_path_rate=0.2)
+    model.init_weights()
+    for with_cp in (False, True):
+        model.with_cp = with_cp
+        model.zero_grad()
+        torch.manual_seed(7)
+        loss = model.train()(x)[-1][1].square().sum()
+        loss.backward()
+        losses.append(loss)
+        grads.append([p.grad.clone() for p in model.parameters()])
+    assert_close(losses[0], losses[1], rtol=0, atol=0)
+    assert_close(grads[0], grads[1])
+
+
+@pytest.mark.parametrize('host', [TINY, TINY_V1], ids=['v2', 'v1'])
+def test_compiles_without_a_graph_break(host):
+    model = randomize(ReducedMViT(**host, reducers=JOINT))
+    compiled = torch.compile(model, backend='aot_eager', fullgraph=True)
+    x = torch.randn(1, 3, 8, 64, 64)
+    with torch.no_grad():
+        assert_close(compiled(x)[-1], model(x)[-1], rtol=1e-4, atol=1e-5)
+
+
+def test_copies_have_their_own_selectors():
+    model = ReducedMViT(**TINY_V1, reducers=JOINT)
+    twin = copy.deepcopy(model)
+    for module in twin.modules():
+        if isinstance(module, PerturbedTopK):
+            module.sigma.zero_()
+    assert all(m.sigma > 0 for m in model.modules() if isinstance(m, PerturbedTopK))
+    used = {id(m) for group in twin._reducers_before.values() for m in group}
+    assert used == {id(m) for m in twin.reducers}
+
+
+def test_parameters_of_the_full_model():
+    head = 768 * 400 + 400
+    counts = []
+    for reducers in ([], [temporal(0, 0.625), spatial(4, 0.863)]):
+        model = ReducedMViT(arch='small', **V1, reducers=reducers)
+        counts.append(sum(p.numel() for p in model.parameters()) + head)
+    assert counts == [36610672, 36912498]
+
+
+def test_init_draws_position_embeddings():
+    model = ReducedMViT(**TINY_V1, reducers=JOINT)
+    model.init_weights()
+    for name in ('spatial', 'temporal'):
+        assert_close(getattr(model, f'pos_embed_{name}').std(), torch.tensor(0.02),
+                     rtol=0.3, atol=0)
+
+
+@pytest.mark.parametrize('kwargs,message', [
+    (dict(reducers=[temporal(4, 0.5)]),
+     r"reducers\[0\] \(TemporalSelection\): before=4: allowed are 0 to 3"),
+    (dict(reducers=[temporal(0, 0.5), spatial(-1, 0.5)]),
+     r'reducers\[1\] \(SpatialSelection\): before=-1: allowed are 0 to 3'),
+    (dict(reducers=[dict(type='TemporalSelection', keep=0.5)]), 'before=None: allowed'),
+    (dict(reducers=[temporal(0, 0)]), r'reducers\[0\]: .*keep=0 is outside \(0, 1\]'),
+    (dict(reducers=[temporal(0, 1.5)]), r'reducers\[0\]: .*keep=1.5 is outside'),
+    (dict(reducers=[temporal(0, 0.5, kep=1)]), r"reducers\[0\]: .*'kep'"),
+    (dict(reducers=[dict(type='TemporalSelektion', before=0)]), 'TemporalSelektion'),
+    (dict(reducers=[dict(before=0)]), 'must be a dict with a type'),
+    (dict(reducers=[dict(type='MViTHead', before=0, num_classes=2)]),
+     'is not a grid reducer'),
+    (dict(pool_query='never'), "pool_query='never': allowed are always, downscale"),
+    (dict(separable_pos_embed=True, use_abs_pos_embed=True), 'exclude each other'),
+    (dict(separable_pos_embed=True, with_cls_token=False, output_cls_token=False),
+     'needs with_cls_token'),
+])
+def test_bad_options(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        ReducedMViT(**TINY, **kwargs)
+
+
+def test_a_misspelt_argument_is_named():
+    with pytest.raises(TypeError, match='drop_path_rat'):
+        MODELS.build(dict(type='ReducedMViT', **TINY, drop_path_rat=0.1))
+
+
+@pytest.mark.parametrize('reducer,message', [
+    (temporal(0, 0.2), 'keep=0.2 leaves none of 4 token frames'),
+    (dict(type='SpatialSelection', before=2, anchor=9), 'does not fit a grid of 8x8'),
+])
+def test_a_grid_too_small_for_the_selector(reducer, message):
+    model = ReducedMViT(**TINY_V1, reducers=[reducer])
+    with pytest.raises(ValueError, match=message):
+        model(torch.randn(1, 3, 8, 64, 64))
