@@ -1,0 +1,42 @@
+# Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
+"""Released checkpoints to our names: one module a source, strict (torch only)."""
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .files import read_checkpoint, write_checkpoint
+from .slowfast_mvit import convert_slowfast_mvit
+from .state_dict import Conversion, Rule, convert_state_dict, target_shapes
+from .stts_mvit import convert_stts_mvit
+
+__all__ = [
+    'CONVERTERS', 'Conversion', 'Converter', 'Rule', 'convert_slowfast_mvit',
+    'convert_state_dict', 'convert_stts_mvit', 'read_checkpoint', 'target_shapes',
+    'write_checkpoint'
+]
+
+
+@dataclass(frozen=True)
+class Converter:
+    """How checkpoints of one source are converted.
+
+    Attributes:
+        convert: ``convert(state_dict, target)`` to a Conversion; also takes
+            ``reducers``, those of the target's config, where ``takes_reducers``.
+        config: The config whose model they fit, relative to the project's root.
+        about: What the checkpoints are.
+        takes_reducers: See ``convert``.
+    """
+    convert: Callable[..., Conversion]
+    config: str
+    about: str
+    takes_reducers: bool = False
+
+
+CONVERTERS: dict[str, Converter] = {
+    'slowfast_mvit':
+    Converter(convert_slowfast_mvit, 'configs/stts/mvit_dense_k400.py',
+              'PySlowFast, MViTv1-B 16x4'),
+    'stts_mvit':
+    Converter(convert_stts_mvit, 'configs/stts/mvit_t06_s09_k400.py',
+              'STTS, MViT-B16 with selectors', takes_reducers=True),
+}

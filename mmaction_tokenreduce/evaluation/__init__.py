@@ -1,0 +1,9 @@
+# Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
+"""What a model costs: parameters and multiply-adds, in total and by part."""
+from .complexity import Complexity, Part, count_complexity, recognizer_forward
+from .input_shape import default_input_shape
+
+__all__ = [
+    'Complexity', 'Part', 'count_complexity', 'default_input_shape',
+    'recognizer_forward'
+]

@@ -1,0 +1,238 @@
+# Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
+"""Parameters and multiply-adds of any module, in total and by part.
+
+fvcore traces one forward pass in eval mode; ``flop_handles.py`` says what is counted
+and by which convention. A result that nothing depends on is not counted: the trace
+drops it.
+"""
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from fvcore.nn import FlopCountAnalysis
+from torch import Tensor, nn
+
+from .flop_handles import HANDLES, SHOWN_OPS, TRIVIAL_OPS
+
+__all__ = ['Complexity', 'Part', 'count_complexity', 'recognizer_forward']
+
+# Calls a model on its inputs; for models that are not called with tensors alone.
+Forward = Callable[..., Any]
+
+_OWN = '(model)'  # the part of what no submodule holds
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one part of a model costs: parameters, and multiply-adds of a forward."""
+    params: int
+    flops: int
+
+    @property
+    def gflops(self) -> float:
+        return self.flops / 1e9
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """What a model costs.
+
+    Attributes:
+        params: Number of parameters, shared ones once.
+        flops: Multiply-adds of one forward pass on the given inputs.
+        parts: Name to cost of the parts that cost anything; they sum to the total.
+            A parent's name stands for what it holds or computes itself.
+        operators: Kind of operation to its multiply-adds; they sum to the total.
+        not_counted: Operation to how often it was called and counted as free.
+    """
+    params: int
+    flops: int
+    parts: dict[str, Part]
+    operators: dict[str, int]
+    not_counted: dict[str, int]
+
+    @property
+    def gflops(self) -> float:
+        return self.flops / 1e9
+
+    def as_dict(self) -> dict:
+        """Plain values for JSON: params, gflops, parts, operators, not_counted."""
+        return dict(
+            params=self.params,
+            gflops=self.gflops,
+            parts={
+                name: dict(params=part.params, gflops=part.gflops)
+                for name, part in self.parts.items()
+            },
+            operators={name: flops / 1e9 for name, flops in self.operators.items()},
+            not_counted=dict(self.not_counted))
+
+    def table(self) -> str:
+        """The same as text: parts, kinds of operation, and what was not counted."""
+        total = Part(self.params, self.flops)
+        rows = [('part', 'parameters (M)', 'GFLOPs', 'share')]
+        for name, part in [*self.parts.items(), ('total', total)]:
+            share = part.flops / self.flops if self.flops else 0.
+            rows.append((name, f'{part.params / 1e6:.6f}', f'{part.gflops:.4f}',
+                         f'{share:.1%}'))
+        kinds = [('of which', 'GFLOPs')]
+        kinds += [(name, f'{flops / 1e9:.4f}')
+                  for name, flops in self.operators.items()]
+        missed = [('not counted', 'calls')]
+        missed += [(name, str(calls)) for name, calls in self.not_counted.items()]
+        blocks = [_align(rows), _align(kinds)]
+        blocks.append(_align(missed) if self.not_counted else 'not counted: nothing')
+        return '\n\n'.join(blocks)
+
+
+def _align(rows: list[tuple[str, ...]]) -> str:
+    """Columns of text: the first to the left, numbers to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        '  '.join(cell.ljust(width) if i == 0 else cell.rjust(width)
+                  for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
+    return '\n'.join([lines[0], '-' * len(lines[0]), *lines[1:]])
+
+
+def recognizer_forward(model: nn.Module, clips: Tensor) -> Any:
+    """Class scores of an mmaction recogniser, one view each, not normalised.
+
+    Args:
+        model: A Recognizer3D, whose inputs are (B, views, C, T, H, W).
+        clips: (B, C, T, H, W).
+    """
+    stage = 'head' if model.with_cls_head else 'neck'
+    return model(clips.unsqueeze(1), mode='tensor', stage=stage)
+
+
+def count_complexity(model: nn.Module,
+                     inputs: Tensor | tuple[Tensor, ...],
+                     forward: Forward | None = None) -> Complexity:
+    """Count the parameters and multiply-adds of one forward pass in eval mode.
+
+    Args:
+        model: Any module; its training flags are restored.
+        inputs: What it is called with: a tensor or a tuple of tensors.
+        forward: How it is called, ``forward(model, *inputs)``; ``model(*inputs)``
+            unless given. See ``recognizer_forward``.
+
+    Returns:
+        The cost, by part: the top two levels of submodules.
+
+    Raises:
+        TypeError: If the forward pass returns no tensor.
+    """
+    if isinstance(inputs, Tensor):
+        inputs = (inputs, )
+    shown: Counter[str] = Counter()
+    analysis = FlopCountAnalysis(_Call(model, forward), tuple(inputs))
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    analysis.set_op_handle(**HANDLES, **{op: None for op in TRIVIAL_OPS})
+    analysis.set_op_handle(**{op: _only_list(shown, op) for op in SHOWN_OPS})
+    with _eval_mode(model):
+        flops = int(analysis.total())
+    by_operator = analysis.by_operator().most_common()
+    not_counted = analysis.unsupported_ops() + shown
+    return Complexity(
+        params=sum(parameter.numel() for parameter in model.parameters()),
+        flops=flops,
+        parts=_parts(model, analysis.by_module()),
+        operators={name: int(count) for name, count in by_operator if count},
+        not_counted=dict(sorted(not_counted.items())))
+
+
+class _Call(nn.Module):
+    """Calls ``forward`` on a model and returns every tensor of its output.
+
+    A trace wants tensors; what is left out of the output would not be counted.
+    """
+
+    def __init__(self, model: nn.Module, forward: Forward | None) -> None:
+        super().__init__()
+        self.model = model
+        self.call = forward
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        if self.call is None:
+            output = self.model(*inputs)
+        else:
+            output = self.call(self.model, *inputs)
+        tensors = tuple(_tensors(output))
+        if not tensors:
+            raise TypeError('cannot count a model whose forward pass returns no '
+                            f'tensor, but {type(output).__name__}')
+        return tensors
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    """The tensors in nested tuples, lists and mappings, in their order."""
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, list | tuple):
+        for item in output:
+            yield from _tensors(item)
+    elif isinstance(output, Mapping):
+        yield from _tensors(list(output.values()))
+
+
+def _only_list(shown: Counter, op: str) -> Callable:
+    """A handle that counts calls of an operation, and no work."""
+
+    def handle(inputs: list, outputs: list) -> Counter:
+        shown[op] += 1
+        return Counter()
+
+    return handle
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients; each module gets its own flag back."""
+    flags = {module: module.training for module in model.modules()}
+    fused = torch.backends.mha.get_fastpath_enabled()
+    # One fused call would hide all products of an nn.MultiheadAttention.
+    torch.backends.mha.set_fastpath_enabled(False)
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        for module, flag in flags.items():
+            module.training = flag
+
+
+def _part_name(module_name: str) -> str:
+    """The part that a module belongs to: its name's first two levels."""
+    return '.'.join(module_name.split('.')[:2]) or _OWN
+
+
+def _parts(model: nn.Module, flops: Mapping[str, int]) -> dict[str, Part]:
+    """Share parameters and multiply-adds out to parts, in the model's order.
+
+    Args:
+        model: The model that was counted.
+        flops: Inclusive multiply-adds by module name, under ``'model'``.
+    """
+    own_flops: dict[str, int] = {}
+    for name, _ in model.named_modules():
+        own_flops.setdefault(_part_name(name), 0)
+        if name.count('.') > 1:
+            continue
+        count = int(flops[f'model.{name}' if name else 'model'])
+        own_flops[_part_name(name)] += count
+        if name:  # what a child does is not its parent's own
+            own_flops[_part_name(name.rpartition('.')[0])] -= count
+    own_flops[_OWN] += int(flops['']) - int(flops['model'])
+    own_params: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        own_params[_part_name(name.rpartition('.')[0])] += parameter.numel()
+    return {
+        name: Part(own_params[name], count)
+        for name, count in own_flops.items() if count or own_params[name]
+    }

@@ -1,0 +1,110 @@
+# Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
+"""Parameters and GFLOPs of a config's model: python tools/get_flops.py CONFIG.
+
+One multiply-add is 1, one view, batch 1. What is counted, and by which convention, is
+said in mmaction_tokenreduce/evaluation/flop_handles.py.
+"""
+import _checkout  # noqa: F401, I001
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Sequence
+
+import torch
+from mmaction_tokenreduce.engine.cli import EPILOG, load_config
+from mmaction_tokenreduce.engine.user_errors import ConfigError, report_mistakes
+from mmaction_tokenreduce.evaluation import (Complexity, count_complexity,
+                                             default_input_shape, recognizer_forward)
+from mmaction.models.recognizers import Recognizer3D
+from mmengine.config import Config, DictAction
+
+from _model import build_model
+
+Shape = tuple[int, int, int, int]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of tools/get_flops.py."""
+    result = argparse.ArgumentParser(
+        prog='get_flops.py', epilog=EPILOG,
+        description='Count the parameters and GFLOPs of a model, in total and by part: '
+        'one multiply-add is 1, one view, batch 1.')
+    result.add_argument('config', help='config file')
+    result.add_argument(
+        '--shape', nargs=4, type=int, metavar=('C', 'T', 'H', 'W'),
+        help='channels, frames, height and width of the view; else what the test '
+        'pipeline of the config gives')
+    result.add_argument(
+        '--json', action='store_true',
+        help='print one JSON object: shape, params, gflops, parts, operators (GFLOPs '
+        'by kind of operation) and not_counted (calls by operation)')
+    result.add_argument('--cfg-options', nargs='+', action=DictAction,
+                        metavar='KEY=VALUE', help='changes to the config: a.b=1')
+    return result
+
+
+def view_shape(args: argparse.Namespace, config: Config) -> Shape:
+    """The size (C, T, H, W) that was asked for, or the config's own.
+
+    Raises:
+        ConfigError: If a size is below 1, or the config has none.
+    """
+    if args.shape is not None:
+        if min(args.shape) < 1:
+            raise ConfigError('--shape takes four sizes C T H W of at least 1, got '
+                              + ' '.join(map(str, args.shape)))
+        return tuple(args.shape)
+    try:
+        return default_input_shape(config)
+    except ValueError as error:
+        raise ConfigError(f'config file {args.config}: {error}') from error
+
+
+def count(config: Config, shape: Shape, path: str) -> Complexity:
+    """Build the model of a config and count one view of the given size.
+
+    Raises:
+        ConfigError: If it is no 3D recogniser, or cannot take this size.
+    """
+    model = build_model(config)
+    if not isinstance(model, Recognizer3D):
+        raise ConfigError(f'config file {path}: model.type={config.model.type}: only '
+                          'Recognizer3D and its subclasses can be counted')
+    try:
+        return count_complexity(model, torch.zeros(1, *shape), recognizer_forward)
+    except Exception as error:
+        raise ConfigError(
+            f'the model of {path} cannot take one view of {_size(shape)} (C x T x H x '
+            f'W): {type(error).__name__}: {error}') from error
+
+
+def _size(shape: Shape) -> str:
+    return 'x'.join(map(str, shape))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run tools/get_flops.py.
+
+    Args:
+        argv: Options; the command line's unless given.
+
+    Raises:
+        SystemExit: With status 2, for a user's mistake.
+    """
+    args = parser().parse_args(argv)
+    # What is built may print; stdout is for the result.
+    with report_mistakes(), contextlib.redirect_stdout(sys.stderr):
+        config = load_config(args.config, args.cfg_options, ('model', ))
+        shape = view_shape(args, config)
+        result = count(config, shape, args.config)
+    if args.json:
+        print(json.dumps(dict(shape=list(shape), **result.as_dict()), indent=2))
+    else:
+        print(f'{args.config}, one view of {_size(shape)} (C x T x H x W), one '
+              f'multiply-add = 1\n\n{result.table()}')
+
+
+if __name__ == '__main__':
+    main()
