@@ -34,5 +34,7 @@ def _suits_onednn(x: Tensor) -> bool:
     # Compilers and exporters choose kernels themselves; give them the plain operator.
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
-    return (_HAS_ONEDNN and x.device.type == 'cpu' and x.dtype == torch.float32
-            and x.numel() > x.shape[-1] * 16 and not torch.is_autocast_enabled('cpu'))
+    # With one thread PyTorch itself keeps a 1x1 convolution from oneDNN.
+    return (_HAS_ONEDNN and torch.get_num_threads() > 1 and x.device.type == 'cpu'
+            and x.dtype == torch.float32 and x.numel() > x.shape[-1] * 16
+            and not torch.is_autocast_enabled('cpu'))

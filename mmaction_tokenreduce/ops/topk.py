@@ -34,7 +34,7 @@ def hard_topk(scores: Tensor, k: int) -> Tensor:
     _check_k(k, scores.shape[-1])
     if k == 1:
         return scores.argmax(dim=-1, keepdim=True)
-    return scores.topk(k, dim=-1, sorted=False).indices.sort(dim=-1).values
+    return _ascending(scores.topk(k, dim=-1, sorted=False).indices, scores.shape[-1])
 
 
 def one_hot_rows(index: Tensor, length: int, dtype: torch.dtype) -> Tensor:
@@ -103,23 +103,24 @@ class _PerturbedTopK(torch.autograd.Function):
         cells = _flat_cells(index, length)  # (B, n*K) into K*L
         counts = noise.new_zeros(scores.shape[0], k * length)
         counts.scatter_add_(1, cells, counts.new_ones(()).expand_as(cells))
-        # Indices fit 32 bits: half of what is held until backward.
-        ctx.save_for_backward(index.int(), noise, sigma)
-        ctx.gradient = gradient
+        # Cells fit 32 bits: half of what is held until backward.
+        ctx.save_for_backward(cells.int(), noise, sigma)
+        ctx.k, ctx.gradient = k, gradient
         return counts.view(-1, k, length) / noise.shape[1]
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        index, noise, sigma = ctx.saved_tensors
-        index = index.long()
-        num_samples, length = noise.shape[1:]
+        cells, noise, sigma = ctx.saved_tensors
+        cells = cells.long()
+        batch, num_samples, length = noise.shape
         # (B, n, K): what each chosen cell of each draw contributes to the loss.
-        picked = grad.float().flatten(1).gather(1, _flat_cells(index, length))
-        picked = picked.view_as(index)
+        picked = grad.float().flatten(1).gather(1, cells)
+        picked = picked.view(batch, num_samples, ctx.k)
         if ctx.gradient == 'diagonal':
+            index = cells.view_as(picked) % length
             at_choice = noise.gather(2, index).mul_(picked)
-            total = noise.new_zeros(len(noise), length).scatter_add_(
+            total = noise.new_zeros(batch, length).scatter_add_(
                 1, index.flatten(1), at_choice.flatten(1)) / num_samples
         else:
             loss = picked.sum(-1)  # (B, n): directional loss of each draw
@@ -136,6 +137,18 @@ def _flat_cells(index: Tensor, length: int) -> Tensor:
     """Indices (B, n, K) as positions (B, n*K) in the flattened (K, L) indicators."""
     offset = torch.arange(index.shape[-1], device=index.device) * length
     return (index + offset).flatten(1)
+
+
+def _ascending(index: Tensor, length: int) -> Tensor:
+    """Sort the last dimension of distinct indices (..., K) below ``length``."""
+    if (index.device.type != 'cpu' or torch.compiler.is_compiling()
+            or torch.jit.is_tracing()):
+        return index.sort(dim=-1).values
+    # Marking places and reading the marks in order is faster than sorting on a CPU;
+    # elsewhere it would wait for the device.
+    marks = torch.zeros(*index.shape[:-1], length, dtype=torch.bool)
+    marks = marks.scatter_(-1, index, True).view(-1, length)
+    return marks.nonzero()[:, 1].view(index.shape)
 
 
 def _check_k(k: int, length: int) -> None:

@@ -225,3 +225,15 @@ def test_the_error_comes_through_worker_processes(folder):
     loader = torch.utils.data.DataLoader(dataset, num_workers=1)
     with pytest.raises(BadVideoError, match=r'missing.mp4 cannot be read'):
         next(iter(loader))
+
+
+def test_repeated_augmentation_runs_the_pipeline_anew(folder):
+    pipeline = [dict(type='mmaction.DecordInit'),
+                dict(type='mmaction.SampleFrames', clip_len=2, num_clips=1),
+                dict(type='mmaction.DecordDecode')]
+    dataset = dataset_of(folder, 'good.mp4 1', pipeline, num_repeats=8)
+    repeats = dataset[0]
+    assert len(repeats) == 8 and all(item['label'] == 1 for item in repeats)
+    assert len({tuple(item['frame_inds']) for item in repeats}) > 1
+    with pytest.raises(ValueError, match='num_repeats must be at least 1, got 0'):
+        dataset_of(folder, 'good.mp4 1', pipeline, num_repeats=0)

@@ -60,8 +60,6 @@ class ReducedMViT(MViT):
         if separable_pos_embed and self.use_abs_pos_embed:
             raise ValueError('ReducedMViT: separable_pos_embed and use_abs_pos_embed '
                              'exclude each other')
-        if separable_pos_embed and not self.with_cls_token:
-            raise ValueError('ReducedMViT: separable_pos_embed needs with_cls_token')
         self.with_cp = with_cp
         self.blocks = ModuleList([
             FusedBlock(block, pool_query == 'always' or i in self.downscale_indices,
@@ -70,7 +68,10 @@ class ReducedMViT(MViT):
         self.separable_pos_embed = separable_pos_embed
         if separable_pos_embed:
             t, h, w = self.patch_resolution
-            for name, length in (('spatial', h * w), ('temporal', t), ('class', 1)):
+            lengths = dict(spatial=h * w, temporal=t)
+            if self.with_cls_token:
+                lengths['class'] = 1
+            for name, length in lengths.items():
                 table = nn.Parameter(torch.zeros(1, length, self.embed_dims))
                 self.register_parameter(f'pos_embed_{name}', table)
         self.reducers, self._reducers_before = build_reducers(
@@ -82,8 +83,9 @@ class ReducedMViT(MViT):
         """As mmaction2's; separable embeddings are drawn alike (std 0.02)."""
         super().init_weights(pretrained)
         if self.separable_pos_embed and not self._loads_weights():
-            for name in ('spatial', 'temporal', 'class'):
-                trunc_normal_(getattr(self, f'pos_embed_{name}'), std=0.02)
+            for name, table in self.named_parameters(recurse=False):
+                if name.startswith('pos_embed_'):
+                    trunc_normal_(table, std=0.02)
 
     def forward(self, x: Tensor) -> tuple:
         """Clips (B, 3, T, H, W) to features of the scales ``out_scales``.
@@ -138,10 +140,11 @@ class ReducedMViT(MViT):
         """Tokens (B, T*H*W, C) with the class token in front and positions added."""
         cls = self.cls_token
         if self.separable_pos_embed:
-            cls = cls + self.pos_embed_class
             position = self._separable_positions(thw)
             x = (x.unflatten(1, thw) + position).flatten(1, 3)
         if self.with_cls_token:
+            if self.separable_pos_embed:
+                cls = cls + self.pos_embed_class
             x = torch.cat((cls.expand(len(x), -1, -1), x), dim=1)
         if self.use_abs_pos_embed:
             table = resize_pos_embed(self.pos_embed, self.patch_resolution, thw,
