@@ -21,6 +21,7 @@ import torch
 from mmaction.datasets import VideoDataset
 from mmaction.registry import DATASETS
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from tqdm import tqdm
 
@@ -242,6 +243,7 @@ def main() -> None:
         scores = {name: test(name) for name in MODELS}
     except (StepFailed, subprocess.CalledProcessError) as error:
         sys.exit(f'error: {error}')
+    init_default_scope('mmaction')  # whose registries the configs' names are in
     models = {name: load(name) for name in MODELS}
     table = make_table(scores, models)
     (ROOT / RUNS / 'table.txt').write_text(table + '\n')

@@ -8,6 +8,9 @@ from mmaction.models.backbones.mvit import MViT
 from mmaction.registry import MODELS
 from torch.testing import assert_close
 
+from mmaction_tokenreduce.convert.slowfast_mvit import convert_slowfast_mvit
+from mmaction_tokenreduce.convert.stts_mvit import convert_stts_mvit
+from mmaction_tokenreduce.evaluation import recognizer_forward
 from mmaction_tokenreduce.layers import PerturbedTopK, SpatialSelection
 from mmaction_tokenreduce.models import ReducedMViT
 
@@ -29,26 +32,6 @@ def spatial(before, keep, **kwargs):
 
 
 JOINT = [temporal(0, 0.75), spatial(2, 0.5625)]
-
-
-def released_state(case, reducers):
-    """The release's parameters under the names of ReducedMViT."""
-    out, seen = {}, {'time': 0, 'space': 0}
-    for name, value in case['state_dict'].items():
-        if name.startswith('head.'):
-            continue
-        name = name.replace('patch_embed.proj.', 'patch_embed.projection.')
-        name = 'norm2' + name[4:] if name.startswith('norm.') else name
-        for kind, word in (('Temporal', 'time'), ('Spatial', 'space')):
-            prefix = f'{word}_score_predictor.0.score_network.'
-            if name.startswith(prefix):
-                number = [r['type'].startswith(kind) for r in reducers].index(True)
-                name = name.replace(prefix, f'reducers.{number}.score_net.')
-                name = name.replace('in_conv.0', 'norm').replace('in_conv.1', 'embed')
-                name = name.replace('out_conv', 'head')
-                seen[word] += 1
-        out[name] = value
-    return out
 
 
 def randomize(model):
@@ -73,13 +56,18 @@ def test_released_model(shared_dir, name):
                 zip(cfg['temporal_before'] or [], cfg['temporal_ratio'], strict=True)]
     reducers += [spatial(*pair) for pair in
                  zip(cfg['spatial_before'] or [], cfg['spatial_ratio'], strict=True)]
-    model = ReducedMViT(**TINY_V1, reducers=reducers).eval()
-    model.load_state_dict(released_state(case, reducers))
-    grid, cls = outputs(model, case['input'])
+    model = MODELS.build(dict(
+        _scope_='mmaction',
+        type='Recognizer3D',
+        backbone=dict(type='ReducedMViT', **TINY_V1, reducers=reducers),
+        cls_head=dict(type='MViTHead', in_channels=64, num_classes=cfg['num_classes'])))
+    convert = convert_stts_mvit if reducers else convert_slowfast_mvit
+    model.load_state_dict(convert(case['state_dict'], model).state_dict)
+    grid, cls = outputs(model.eval().backbone, case['input'])
     tokens = torch.cat((cls.unsqueeze(1), grid.flatten(2).transpose(1, 2)), dim=1)
     assert_close(tokens, case['tokens'], rtol=1e-5, atol=1e-5)
-    head = {k[16:]: v for k, v in case['state_dict'].items() if k.startswith('head.')}
-    logits = torch.nn.functional.linear(cls, head['weight'], head['bias'])
+    with torch.no_grad():
+        logits = recognizer_forward(model, case['input'])
     assert_close(logits, case['logits'], rtol=1e-5, atol=1e-5)
 
 
