@@ -38,7 +38,7 @@ $(STAMP): setup.cfg pyproject.toml requirements/tested.txt tools/dev/setup_env.s
 	@sh tools/dev/setup_env.sh
 
 demo: install
-	$(BIN)/python tools/run_demo.py $(ARGS)
+	$(BIN)/python tools/run_demo.py
 
 test: install
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -q $(ARGS)

@@ -43,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument('--shape', nargs=4, type=int, metavar=('C', 'T', 'H', 'W'),
                         help="size of a clip; else what the first config's test "
                         'pipeline gives')
-    result.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1, ...')
+    result.add_argument('--device', default='cpu', choices=['cpu', 'cuda'],
+                        help='where to run')
     result.add_argument('--json', action='store_true', help='print one JSON object')
     result.add_argument('--cfg-options', nargs='+', action=DictAction,
                         metavar='KEY=VALUE', help='changes to every config: a.b=1')
@@ -103,6 +104,10 @@ def benchmark(args: argparse.Namespace) -> dict:
                for path in args.configs}
     if len(configs) < len(args.configs):
         raise ConfigError('two configs of the same name')
+    if args.device.startswith('cuda') and not torch.cuda.is_available():
+        raise ConfigError(f'--device {args.device}: this machine has no CUDA device')
+    if args.shape is not None and min(args.shape) < 1:
+        raise ConfigError(f'--shape takes sizes of at least 1, got {args.shape}')
     shape = tuple(args.shape or default_input_shape(next(iter(configs.values()))))
     device = torch.device(args.device)
     models = {name: build_model(cfg).eval().to(device) for name, cfg in configs.items()}

@@ -10,6 +10,7 @@ import _checkout  # noqa: F401, I001
 
 import argparse
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -40,6 +41,7 @@ from mmaction_tokenreduce.visualization import (
 
 MODELS = {'dense': 'dense', 'stts': 'learned selection', 'random': 'random selection'}
 ROOT = Path(__file__).resolve().parents[1]
+PYTHON = os.path.relpath(sys.executable, ROOT)
 DATA = Path('data/moving_shapes')
 RUNS = Path('work_dirs/demo')
 PICTURE = RUNS / 'kept.png'
@@ -74,7 +76,7 @@ def run(command: list[str], log: Path, title: str, steps: int = 0) -> str:
     Raises:
         StepFailed: If the command fails.
     """
-    print(f'\n$ python {" ".join(command)}', flush=True)
+    print(f'\n$ {PYTHON} {" ".join(command)}', flush=True)
     log = ROOT / log
     log.parent.mkdir(parents=True, exist_ok=True)
     lines = []
@@ -103,11 +105,14 @@ def _show_progress(line: str, bar: tqdm) -> None:
 
 
 def train(name: str) -> None:
-    """Train a model unless its last checkpoint is there."""
-    if (ROOT / checkpoint(name)).is_file():
-        print(f'\n{checkpoint(name)} is there: not trained again')
-        return
+    """Train a model, unless its last checkpoint is there and newer than its parent."""
     cfg = Config.fromfile(ROOT / config_file(name))
+    made, parent = ROOT / checkpoint(name), cfg.get('load_from')
+    if made.is_file() and (not parent or made.stat().st_mtime >
+                           (ROOT / parent).stat().st_mtime):
+        print(f'\n{checkpoint(name)} is there: not trained again '
+              '(make clean removes it)')
+        return
     loader = cfg.train_dataloader
     videos = len((ROOT / loader.dataset.ann_file).read_text().split('\n')) - 1
     steps = videos // loader.batch_size * cfg.train_cfg.max_epochs
@@ -162,17 +167,17 @@ def clips_per_second(models: dict[str, torch.nn.Module], turns: int = 15,
     return {name: batch / statistics.median(seconds[name]) for name in models}
 
 
-def tokens_kept(model: torch.nn.Module, shape: tuple[int, ...]) -> str:
-    """Frames and places that a model leaves of the token grid."""
-    t, h, w = model.backbone.patch_resolution
-    thw = (t, h, w)
-    with torch.inference_mode():
-        for reducer in model.backbone.reducers:
-            x = torch.zeros(1, thw[0] * thw[1] * thw[2],
-                            model.backbone.embed_dims)
-            _, thw = reducer(x, thw)
-    share = thw[0] * thw[1] * thw[2] / (t * h * w)
-    return f'{thw[0]}/{t} frames x {thw[1]}x{thw[2]} of {h}x{w} ({share:.0%})'
+def tokens_kept(model: torch.nn.Module, clip: torch.Tensor) -> str:
+    """Frames that a model keeps, the share of their area, and both together."""
+    if not len(model.backbone.reducers):
+        return 'all'
+    with torch.inference_mode(), SelectionTrace(model) as trace:
+        recognizer_forward(model, clip)
+    kept = trace.kept(sample=0)
+    top, left, bottom, right = kept.boxes[0]
+    area, frames = (bottom - top) * (right - left), len(kept.frames)
+    return (f'{frames} of {kept.num_frames} frames, {area:.0%} of their area '
+            f'({frames / kept.num_frames * area:.0%})')
 
 
 def make_table(scores: dict[str, float], models: dict[str, torch.nn.Module]) -> str:
@@ -187,7 +192,7 @@ def make_table(scores: dict[str, float], models: dict[str, torch.nn.Module]) -> 
         change = costs[name] / costs['dense'] - 1
         cost = f'{costs[name]:.4f}' + (f' ({change:+.0%})' if change else '')
         rows.append((MODELS[name], f'{scores[name]:.3f}', cost, f'{speed[name]:.0f}',
-                     tokens_kept(model, shape)))
+                     tokens_kept(model, torch.zeros(1, *shape))))
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
     lines = ['  '.join(cell.ljust(width) for cell, width in
                        zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -231,11 +236,10 @@ def true_boxes(truth: dict, video: Path, frames: int, shape: torch.Size) -> list
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog='run_demo.py', description=__doc__)
-    parser.parse_args()
+    argparse.ArgumentParser(prog='run_demo.py', description=__doc__).parse_args()
     begin = time.monotonic()
     try:
-        print('$ python tools/data/make_moving_shapes.py', DATA, flush=True)
+        print(f'$ {PYTHON} tools/data/make_moving_shapes.py {DATA}', flush=True)
         subprocess.run([sys.executable, 'tools/data/make_moving_shapes.py', str(DATA)],
                        cwd=ROOT, check=True)
         for name in MODELS:

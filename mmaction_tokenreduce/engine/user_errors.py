@@ -7,11 +7,11 @@ What counts as a mistake:
 - a file that is missing, of the wrong kind, or not to be read or written, and a full
   disk: at any time;
 - a video or a checkpoint that cannot be read: at any time;
-- until training or testing begins: a ValueError, TypeError, KeyError or AssertionError
-  with a message that somebody wrote, that is, raised by a ``raise`` or ``assert``
-  (constructors and registries), and a call with arguments that a function does not
-  take (a typo in the config). The same errors raised by the interpreter itself, or
-  later, are bugs.
+- a selector that does not fit the grid that it meets: at any time;
+- until training or testing begins: one of `WRITTEN_ERRORS` with a message that
+  somebody wrote, that is, raised by a ``raise`` or ``assert`` (constructors and
+  registries), and a call with arguments that a function does not take (a typo in the
+  config). The same errors raised by the interpreter itself, or later, are bugs.
 
 ``TOKENREDUCE_TRACEBACK=1`` in the environment shows the traceback of every error.
 """
@@ -29,6 +29,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ..datasets import BadVideoError
+from ..layers import SelectionError
 
 TRACEBACK_VARIABLE = 'TOKENREDUCE_TRACEBACK'
 EXIT_STATUS = 2  # as argparse's
@@ -111,7 +112,7 @@ def users_mistake(error: BaseException, setting_up: bool) -> str | None:
     Returns:
         str, optional: The line; None where the error is not a user's mistake.
     """
-    if isinstance(error, ConfigError | BadVideoError):
+    if isinstance(error, ConfigError | BadVideoError | SelectionError):
         return one_line(error)
     if isinstance(error, FILE_ERRORS) or (
             isinstance(error, OSError) and error.errno == errno.ENOSPC):

@@ -2,11 +2,17 @@
 """Modules with parameters; they need torch only."""
 from .linear import FastLinear, replace_linears
 from .score_net import SCORE_NETS, PaperScoreNet, ReleasedScoreNet, min_max_normalize
-from .selection import GridReducer, SpatialSelection, TemporalSelection
+from .selection import (
+    GridReducer,
+    SelectionError,
+    SpatialSelection,
+    TemporalSelection,
+)
 from .strategies import STRATEGIES, Choice, PerturbedTopK, RandomTopK, UniformTopK
 
 __all__ = [
     'SCORE_NETS', 'STRATEGIES', 'Choice', 'FastLinear', 'GridReducer', 'PaperScoreNet',
-    'PerturbedTopK', 'RandomTopK', 'ReleasedScoreNet', 'SpatialSelection',
-    'TemporalSelection', 'UniformTopK', 'min_max_normalize', 'replace_linears'
+    'PerturbedTopK', 'RandomTopK', 'ReleasedScoreNet', 'SelectionError',
+    'SpatialSelection', 'TemporalSelection', 'UniformTopK', 'min_max_normalize',
+    'replace_linears'
 ]

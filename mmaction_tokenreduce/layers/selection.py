@@ -30,9 +30,16 @@ from ..ops.grid import (
 from .score_net import SCORE_NETS, min_max_normalize
 from .strategies import STRATEGIES, Choice
 
-__all__ = ['GridReducer', 'SpatialSelection', 'TemporalSelection']
+__all__ = ['GridReducer', 'SelectionError', 'SpatialSelection', 'TemporalSelection']
 
 Strategy = Literal['perturbed_topk', 'random', 'uniform']
+
+
+class SelectionError(ValueError):
+    """A selection that leaves nothing of a grid or does not fit it.
+
+    It shows only when the grid is known, in the first forward pass.
+    """
 
 
 class GridReducer(nn.Module):
@@ -43,12 +50,12 @@ class GridReducer(nn.Module):
     """
     rank = 0
 
-    def __init__(self, in_channels: int, keep: float | None, strategy: str,
+    def __init__(self, in_channels: int, keep: float, strategy: str,
                  strategies: tuple[str, ...], score_net: str,
                  strategy_cfg: dict | None) -> None:
         super().__init__()
         name = type(self).__name__
-        if keep is not None and not 0 < keep <= 1:
+        if not 0 < keep <= 1:
             raise ValueError(f'{name}: keep={keep} is outside (0, 1]')
         if strategy not in strategies:
             raise ValueError(f'{name}: strategy={strategy!r}: allowed are '
@@ -63,8 +70,8 @@ class GridReducer(nn.Module):
         except TypeError as error:
             raise ValueError(f'{name}: strategy_cfg={strategy_cfg} does not fit '
                              f'strategy={strategy!r} ({error})') from error
-        # Nothing to score where all is kept or the choice does not look: no
-        # parameters then that would stay without a gradient.
+        # Nothing to score at keep=1 or where the choice does not look: no parameters
+        # then that would stay without a gradient.
         scored = kind.scored and keep != 1
         self.score_net = SCORE_NETS[score_net](in_channels) if scored else None
 
@@ -92,7 +99,7 @@ class GridReducer(nn.Module):
             ``(x, thw)``, or ``(x, thw, places)`` where places were given.
 
         Raises:
-            ValueError: If nothing would be left of the grid.
+            SelectionError: If nothing would be left of the grid.
         """
         choice = self.decide(x, thw)
         if choice is not None:
@@ -109,7 +116,7 @@ class TemporalSelection(GridReducer):
         in_channels: C; a host fills it in.
         keep: Share of the frames that is kept, in (0, 1].
         strategy: ``'perturbed_topk'`` (learned), ``'random'`` or ``'uniform'``.
-        score_net: ``'released'`` (LayerNorm and five linear layers' depth, as
+        score_net: ``'released'`` (LayerNorm and four linear layers, as
             checkpoints need) or ``'paper'`` (eq. 2-3).
         frame_feature: What a frame is scored by: ``'mean_max'``, mean and maximum
             over its tokens side by side (released), or ``'mean'`` (the paper's text).
@@ -139,7 +146,7 @@ class TemporalSelection(GridReducer):
         num_frames = thw[0]
         num_kept = int(num_frames * self.keep)
         if num_kept < 1:
-            raise ValueError(
+            raise SelectionError(
                 f'TemporalSelection: keep={self.keep} leaves none of {num_frames} '
                 f'token frames: at least {1 / num_frames:.4g} is needed')
         if num_kept == num_frames:
@@ -178,7 +185,8 @@ class SpatialSelection(GridReducer):
         keep: Share of a frame's places, in (0, 1]; the anchor is the largest of the
             grid's proportions with at most int(H*W*keep) places.
         anchor: Instead of ``keep``: the anchor's (height, width) in places, or one
-            number for a square.
+            number for a square. One of the grid's size keeps everything and leaves
+            the score network without a gradient: drop the selector then.
         strategy: ``'perturbed_topk'`` (learned) or ``'random'``.
         score_net: See :class:`TemporalSelection`.
         strategy_cfg: Arguments of the strategy, e.g. ``dict(sigma=0.1)``.
@@ -199,15 +207,22 @@ class SpatialSelection(GridReducer):
         if (keep is None) == (anchor is None):
             raise ValueError('SpatialSelection: give either keep or anchor, got '
                              f'keep={keep}, anchor={anchor}')
-        super().__init__(in_channels, keep, strategy, ('perturbed_topk', 'random'),
-                         score_net, strategy_cfg)
-        self.anchor = (anchor, anchor) if isinstance(anchor, int) else anchor
+        size = (anchor, anchor) if isinstance(anchor, int) else anchor
+        sides = size if isinstance(size, tuple | list) else ()
+        if size is not None and not (len(sides) == 2 and all(
+                isinstance(side, int) and side > 0 for side in sides)):
+            raise ValueError(f'SpatialSelection: anchor={anchor}: must be one or two '
+                             'numbers of places, at least 1')
+        # An anchor is below the grid's size in general: a share like any but 1.
+        super().__init__(in_channels, 0.5 if keep is None else keep, strategy,
+                         ('perturbed_topk', 'random'), score_net, strategy_cfg)
+        self.keep, self.anchor = keep, None if size is None else tuple(size)
 
     def anchors(self, hw: tuple[int, int]) -> AnchorGrid:
         """The anchors on a frame of H x W places.
 
         Raises:
-            ValueError: If the anchor is empty or larger than the grid.
+            SelectionError: If the anchor is empty or larger than the grid.
         """
         size = anchor_size(hw, self.keep) if self.anchor is None else self.anchor
         try:
@@ -215,7 +230,7 @@ class SpatialSelection(GridReducer):
         except ValueError as error:
             given = (f'keep={self.keep}' if self.anchor is None
                      else f'anchor={self.anchor}')
-            raise ValueError(f'SpatialSelection: {given}: {error}') from error
+            raise SelectionError(f'SpatialSelection: {given}: {error}') from error
 
     def decide(self, x: Tensor, thw: Size3) -> Choice | None:
         t, *hw = thw

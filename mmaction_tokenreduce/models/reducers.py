@@ -36,6 +36,8 @@ def build_reducers(cfgs: Sequence[Mapping], channels: Sequence[int],
         if not isinstance(cfg, Mapping) or 'type' not in cfg:
             raise ValueError(f'{where}={cfg!r}: must be a dict with a type')
         cfg = dict(cfg)
+        if 'in_channels' in cfg:
+            raise ValueError(f'{where}: in_channels is given by the host, leave it out')
         place = cfg.pop('before', None)
         if not isinstance(place, int) or not 0 <= place < len(channels):
             raise ValueError(f'{where} ({cfg["type"]}): before={place!r}: allowed are '

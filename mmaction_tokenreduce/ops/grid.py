@@ -21,7 +21,8 @@ class Places(NamedTuple):
     """Where the tokens of a reduced grid stand in the full one.
 
     Attributes:
-        frame: (B, T) int64, index of each remaining frame in the full grid.
+        frame: (B, T), index of each remaining frame in the full grid; a fraction
+            where a pooling in time met frames that do not fit its stride.
         top: (B, T) float, row of the full grid at which a frame's first row stands.
         left: (B, T) float, the same for columns.
         full: (T, H, W) of the grid if nothing had been dropped.
@@ -49,8 +50,11 @@ class Places(NamedTuple):
         return self._replace(top=self.top + top, left=self.left + left)
 
     def pool(self, stride: Size3, full: Size3) -> 'Places':
-        """Places after a centred pooling by ``stride`` (no stride in time)."""
-        return Places(self.frame, self.top / stride[1], self.left / stride[2], full)
+        """Places after a centred pooling by ``stride``, in cells of the pooled grid."""
+        step = stride[0]
+        frame = self.frame if step == 1 else self.frame[:, ::step] / step
+        return Places(frame, self.top[:, ::step] / stride[1],
+                      self.left[:, ::step] / stride[2], full)
 
 
 class AnchorGrid(NamedTuple):
@@ -120,7 +124,8 @@ def keep_frames(x: Tensor, thw: Size3, index: Tensor) -> Tensor:
 def mix_frames(x: Tensor, thw: Size3, weight: Tensor) -> Tensor:
     """Frames summed with ``weight`` (B, K, T) (eq. 9): (B, E + K*H*W, C)."""
     extra, grid = split_extra(x, thw)
-    frames = weight.to(x.dtype) @ grid.flatten(2)
+    with torch.autocast(x.device.type, enabled=False):  # as exact as gathering
+        frames = weight.to(x.dtype) @ grid.flatten(2)
     return torch.cat((extra, frames.view(len(x), -1, x.shape[-1])), dim=1)
 
 

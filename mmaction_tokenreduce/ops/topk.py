@@ -81,13 +81,13 @@ def perturbed_topk(scores: Tensor,
     with torch.autocast(scores.device.type, enabled=False):
         scores = scores.float()
         if noise is None:
-            if num_samples < 2:
-                raise ValueError(f'num_samples={num_samples}: at least 2 are needed')
             noise = torch.randn(
                 scores.shape[0], num_samples, scores.shape[1], device=scores.device)
         elif noise.shape[::2] != scores.shape or noise.dim() != 3:
             raise ValueError(f'noise must be (B, n, L) for scores of shape '
                              f'{tuple(scores.shape)}, got {tuple(noise.shape)}')
+        if noise.shape[1] < 2:
+            raise ValueError(f'num_samples={noise.shape[1]}: at least 2 are needed')
         sigma = torch.as_tensor(sigma, dtype=torch.float32, device=scores.device)
         return _PerturbedTopK.apply(scores, noise.float(), sigma, k, gradient)
 

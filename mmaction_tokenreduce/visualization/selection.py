@@ -26,7 +26,7 @@ class KeptRegions:
         frames: Kept token frames, ascending.
         boxes: One (top, left, bottom, right) a kept frame, as shares of the frame.
         num_frames: Token frames of the clip.
-        scores: Score of each token frame, 0 to 1, where frames were scored.
+        scores: Score of each token frame, 0 to 1, where all of them were scored.
     """
     frames: list[int]
     boxes: list[Box]
@@ -78,8 +78,9 @@ def plot_selection(rows: Sequence[SelectionRow], path: str | os.PathLike,
             ax.set_axis_off()
             if t < len(row.images):
                 _draw_frame(ax, row, t)
-        line[0].text(0, 1.06, row.title, transform=line[0].transAxes, fontsize=11,
-                     fontweight='bold')
+        title = line[0].text(0, 1.06, row.title, transform=line[0].transAxes,
+                             fontsize=11, fontweight='bold')
+        title.set_in_layout(False)  # it may run over the columns beside
     handles = [Patch(facecolor='none', edgecolor=KEPT_COLOR, linewidth=2.5,
                      label='kept: what later blocks see'),
                Patch(facecolor=str(DIMMED), label='dropped')]

@@ -70,21 +70,21 @@ class SelectionTrace:
         if len(seen) != len(self._reducers) or len(set(seen)) != len(seen):
             raise ValueError(f'{len(seen)} calls of {len(self._reducers)} selectors '
                              'were recorded: run the model once, clear() in between')
-        frames = torch.arange(self._calls[0][1][0])
+        total = self._calls[0][1][0]
+        frames = torch.arange(total)
         boxes = torch.tensor([0., 0., 1., 1.]).repeat(len(frames), 1)
         scores = None
         for reducer, thw, choice in self._calls:
             if choice is None:  # everything was kept
                 continue
             if isinstance(reducer, TemporalSelection):
-                if scores is None and reducer.score_net is not None:
+                if thw[0] == total and reducer.score_net is not None:
                     scores = choice.scores[sample].float().cpu()
                 index = choice.index[sample].cpu()
                 frames, boxes = frames[index], boxes[index]
             elif isinstance(reducer, SpatialSelection):
                 anchors = choice.index.view(-1, thw[0])[sample].cpu()
                 boxes = _crop(boxes, reducer, thw, anchors)
-        total = self._calls[0][1][0]
         return KeptRegions(frames.tolist(), boxes.tolist(), total,
                            None if scores is None else scores.tolist())
 

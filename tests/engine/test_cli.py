@@ -201,3 +201,37 @@ def test_a_distributed_run_on_the_cpu(config, monkeypatch):
                        lines="env_cfg = dict(dist_cfg=dict(timeout=60))")
     assert seen == [('pytorch', 60)] and cfg.launcher == 'pytorch'
     assert cfg.model_wrapper_cfg.device_ids is None
+
+
+@pytest.fixture
+def kinetics(repo_dir, tmp_path, monkeypatch):
+    """The user's config, in a folder without Kinetics."""
+    monkeypatch.chdir(tmp_path)
+    return str(repo_dir / 'configs/stts/mvit_k400.py')
+
+
+def test_the_users_command_without_kinetics(kinetics, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.train([kinetics])
+    line = capsys.readouterr().err.strip()
+    assert stop.value.code == 2 and line.count('\n') == 0
+    for words in ('data/kinetics400/kinetics400_train_list_videos.txt not found',
+                  'data preparation page for Kinetics-400', '--cfg-options'):
+        assert words in line
+
+
+def test_the_users_command_without_its_extra_or_dense_weights(kinetics, tmp_path,
+                                                              monkeypatch, capsys):
+    (tmp_path / 'data/kinetics400').mkdir(parents=True)
+    for split in ('train', 'val'):
+        path = tmp_path / f'data/kinetics400/kinetics400_{split}_list_videos.txt'
+        path.write_text('a.mp4 0\n')
+    monkeypatch.setattr(cli, 'find_spec', lambda name: None)
+    with pytest.raises(SystemExit):
+        cli.train([kinetics])
+    assert 'pip install -e ".[recipes]"' in capsys.readouterr().err
+    monkeypatch.setattr(cli, 'find_spec', lambda name: object())
+    with pytest.raises(SystemExit):
+        cli.train([kinetics])
+    assert 'load_from checkpoints/mvit_b16_k400.pth not found' in (
+        capsys.readouterr().err)

@@ -6,7 +6,6 @@ import socket
 import pytest
 import torch
 import torch.multiprocessing as mp
-from mmengine.config import Config
 from mmengine.hooks import Hook
 from tiny_run import forget_runs, write_config, write_data
 from torch.nn.parallel import DistributedDataParallel
@@ -91,19 +90,36 @@ def test_sigma_falls_linearly_and_is_right_after_resume(tmp_path, data):
 
 def test_amp_trains_the_selectors(tmp_path, data):
     config = write_selecting_config(tmp_path, data)
-    _, runner = run(config, '--work-dir', 'amp', '--amp')
-    model = runner.model
-    fresh = ReducedMViT(**_backbone_args(config)).reducers
-    for (name, after), before in zip(model.backbone.reducers.named_parameters(),
-                                     fresh.parameters(), strict=True):
-        assert after.dtype == torch.float32 and after.isfinite().all(), name
-        assert after.shape == before.shape
+    plain, _ = run(config, '--work-dir', 'plain')
+    amp, runner = run(config, '--work-dir', 'amp', '--amp')
+    assert amp.losses[0] == pytest.approx(plain.losses[0], rel=0.05)
+    assert amp.losses != plain.losses
+    first, last = (load_state_dict(tmp_path / 'amp' / f'epoch_{epoch}.pth')
+                   for epoch in (1, 2))
+    names = [name for name in first if 'score_net' in name]
+    assert names
+    for name in names:
+        assert last[name].dtype == torch.float32 and last[name].isfinite().all()
+        assert not torch.equal(first[name], last[name]), name
 
 
-def _backbone_args(config):
-    args = Config.fromfile(config).model.backbone.to_dict()
-    args.pop('type')
-    return args
+def load_state_dict(path):
+    return torch.load(path)['state_dict']
+
+
+@pytest.mark.parametrize('option,message', [
+    ('model.backbone.reducers.0.keep=0.1', 'keep=0.1 leaves none of 4 token frames'),
+    ('model.backbone.reducers.0.keep=0', r'keep=0 is outside (0, 1]'),
+    ('model.backbone.reducers.1.before=9', 'before=9: allowed are 0 to 1'),
+])
+def test_a_selector_that_does_not_fit_ends_in_one_line(tmp_path, data, capsys, option,
+                                                       message):
+    config = write_selecting_config(tmp_path, data)
+    with pytest.raises(SystemExit) as stop:
+        cli.train([config, '--cfg-options', option])
+    lines = [line for line in capsys.readouterr().err.splitlines()
+             if line.startswith('error:')]
+    assert stop.value.code == 2 and len(lines) == 1 and message in lines[0]
 
 
 def test_sigma_can_reach_zero_earlier():

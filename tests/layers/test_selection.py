@@ -65,10 +65,12 @@ def test_spatial_selection_keeps_the_best_region_of_each_frame():
 
 
 @pytest.mark.parametrize('kind', [TemporalSelection, SpatialSelection])
-def test_training_at_sigma_zero_equals_evaluation(kind):
+@pytest.mark.parametrize('amp', [False, True])
+def test_training_at_sigma_zero_equals_evaluation(kind, amp):
     module = kind(CHANNELS, keep=0.5, strategy_cfg=dict(sigma=0.0))
     x = tokens()
-    assert_close(module.train()(x, THW)[0], module.eval()(x, THW)[0])
+    with torch.autocast('cpu', torch.bfloat16, enabled=amp):
+        assert_close(module.train()(x, THW)[0], module.eval()(x, THW)[0])
 
 
 @pytest.mark.parametrize('kind', [TemporalSelection, SpatialSelection])
@@ -188,6 +190,9 @@ def test_compiles_without_a_graph_break(training):
     (SpatialSelection, dict(keep=-0.5), r'keep=-0.5 is outside \(0, 1\]'),
     (SpatialSelection, dict(), 'either keep or anchor, got keep=None, anchor=None'),
     (SpatialSelection, dict(keep=0.5, anchor=3), 'either keep or anchor'),
+    (SpatialSelection, dict(anchor=7.5), 'anchor=7.5: must be one or two numbers'),
+    (SpatialSelection, dict(anchor=(2, 2, 2)), 'must be one or two numbers of places'),
+    (SpatialSelection, dict(anchor=0), 'anchor=0: must be one or two numbers'),
     (SpatialSelection, dict(keep=0.5, strategy='uniform'),
      "strategy='uniform': allowed are perturbed_topk, random"),
     (TemporalSelection, dict(keep=0.5, strategy='best'), "strategy='best': allowed"),

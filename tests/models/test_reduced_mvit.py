@@ -149,8 +149,9 @@ def test_relative_positions_of_kept_tokens_are_those_of_the_full_grid():
     [temporal(2, 0.5, score_net='paper', frame_feature='mean')]
 ], ids=['joint', 'several', 'random', 'paper'])
 @pytest.mark.parametrize('host', [
-    TINY, TINY_V1, dict(TINY_V1, with_cls_token=False, output_cls_token=False)
-], ids=['v2', 'v1', 'v1 without class token'])
+    TINY, dict(TINY, adaptive_kv_stride=(2, 4, 4)), TINY_V1,
+    dict(TINY_V1, with_cls_token=False, output_cls_token=False)
+], ids=['v2', 'v2 with temporal stride', 'v1', 'v1 without class token'])
 @pytest.mark.parametrize('size', [(8, 64, 64), (16, 64, 96), (12, 72, 40)])
 def test_any_number_of_selectors_on_any_grid(host, reducers, size):
     model = ReducedMViT(**host, reducers=reducers)
@@ -163,9 +164,9 @@ def test_any_number_of_selectors_on_any_grid(host, reducers, size):
     assert loss.isfinite()
     assert outputs(model.eval(), x)[0].shape == parts[0].shape
     for name, parameter in model.named_parameters():
-        # mmaction2's MViT makes a class token even where it is not used.
-        unused = name == 'cls_token' and not model.with_cls_token
-        assert unused or parameter.grad is not None, name
+        assert parameter.grad is not None or not parameter.requires_grad, name
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    assert frozen == ([] if model.with_cls_token else ['cls_token'])
 
 
 def test_frames_left_by_two_temporal_selectors():
@@ -257,6 +258,7 @@ def test_init_draws_position_embeddings():
     (dict(reducers=[temporal(0, 1.5)]), r'reducers\[0\]: .*keep=1.5 is outside'),
     (dict(reducers=[temporal(0, 0.5, kep=1)]), r"reducers\[0\]: .*'kep'"),
     (dict(reducers=[dict(type='TemporalSelektion', before=0)]), 'TemporalSelektion'),
+    (dict(reducers=[temporal(0, 0.5, in_channels=5)]), 'in_channels is given by'),
     (dict(reducers=[dict(before=0)]), 'must be a dict with a type'),
     (dict(reducers=[dict(type='MViTHead', before=0, num_classes=2)]),
      'is not a grid reducer'),

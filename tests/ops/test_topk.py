@@ -158,6 +158,7 @@ def test_hard_topk_keeps_the_order_of_places():
     (dict(k=5), r'1 <= k <= 4 .* got k=5'),
     (dict(k=2, gradient='exact'), r"gradient='exact': allowed are full, "),
     (dict(k=2, num_samples=1), r'num_samples=1: at least 2'),
+    (dict(k=2, noise=torch.zeros(1, 1, 4)), r'num_samples=1: at least 2'),
     (dict(k=2, noise=torch.zeros(1, 3, 5)), r'noise must be \(B, n, L\)'),
 ])
 def test_bad_arguments(kwargs, message):

@@ -34,6 +34,7 @@ def test_models_in_turns(tool, repo_dir, capsys):
 @pytest.mark.parametrize('options,message', [
     (['nothing.py'], 'nothing.py not found'),
     (['{dense}', '{dense}'], 'two configs of the same name'),
+    (['{dense}', '--shape', '3', '0', '64', '64'], '--shape takes sizes of at least 1'),
     (['{dense}', '--turns', '0'], '--turns and --batch take numbers of at least 1'),
 ])
 def test_mistakes(tool, repo_dir, capsys, options, message):

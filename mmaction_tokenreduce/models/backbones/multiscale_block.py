@@ -33,6 +33,9 @@ def pooled_size(thw: Size3, stride: Size3) -> Size3:
 class FusedAttention(MultiScaleAttention):
     """Pooling attention that never holds its map.
 
+    It reads the weights of ``qkv`` and of the pools and does not call these modules:
+    what replaces or hooks them (LoRA, quantisation) has no effect here.
+
     Made from a dense module, whose parts it takes over.
 
     Args:

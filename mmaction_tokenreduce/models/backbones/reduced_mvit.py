@@ -61,6 +61,8 @@ class ReducedMViT(MViT):
             raise ValueError('ReducedMViT: separable_pos_embed and use_abs_pos_embed '
                              'exclude each other')
         self.with_cp = with_cp
+        # mmaction2 makes a class token in any case; unused, it would stop DDP.
+        self.cls_token.requires_grad_(self.with_cls_token)
         self.blocks = ModuleList([
             FusedBlock(block, pool_query == 'always' or i in self.downscale_indices,
                        pool_norm_cfg) for i, block in enumerate(self.blocks)
