@@ -210,8 +210,8 @@ def picture(model: torch.nn.Module) -> None:
     for row, index in enumerate(indices):
         video = Path(dataset.get_data_info(index)['filename'])
         guess, label = CLASS_NAMES[scores[row].argmax()], CLASS_NAMES[index % 8]
-        verdict = 'right' if guess == label else f'wrong: {guess}'
-        title = f'{label.replace("_", " ")} (predicted {verdict.replace("_", " ")})'
+        verdict = 'recognised' if guess == label else f'taken for: {guess}'
+        title = f'{label}, {verdict}'.replace('_', ' ')
         images = clips[row, :, ::2].permute(1, 2, 3, 0).numpy()
         rows.append(SelectionRow(images, trace.kept(row), title,
                                  true_boxes(truth, video, len(images), clips.shape)))

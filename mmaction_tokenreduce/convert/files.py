@@ -3,13 +3,14 @@
 import os
 import pickle
 import re
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from ..whole_file import whole_file
 
 __all__ = ['read_checkpoint', 'write_checkpoint']
 
@@ -54,19 +55,8 @@ def write_checkpoint(path: str | os.PathLike, state_dict: Mapping[str, Tensor],
         state_dict: Names to tensors.
         meta: Plain values that say where it comes from.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            torch.save(dict(state_dict=dict(state_dict), meta=dict(meta)), file)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(part, 0o666 & ~mask)  # mkstemp lets only its owner read
-        os.replace(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise
+    with whole_file(path) as part:
+        torch.save(dict(state_dict=dict(state_dict), meta=dict(meta)), part)
 
 
 def _load(path: Path) -> object:

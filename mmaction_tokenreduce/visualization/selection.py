@@ -1,16 +1,15 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """Pictures of kept frames and regions (STTS, Fig. 4)."""
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+
+from ..whole_file import whole_file
 
 KEPT_COLOR, TRUTH_COLOR = '#00b050', '#ffb000'
 DIMMED = 0.22  # brightness of what was dropped
@@ -91,7 +90,8 @@ def plot_selection(rows: Sequence[SelectionRow], path: str | os.PathLike,
                   frameon=False, fontsize=11)
     if heading:
         figure.suptitle(heading, fontsize=13)
-    _save(figure, Path(path))
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=110)
 
 
 def _draw_frame(ax: Axes, row: SelectionRow, t: int) -> None:
@@ -123,16 +123,3 @@ def _frame(ax: Axes, box: Box, **style) -> None:
     top, left, bottom, right = box
     ax.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top,
                            fill=False, clip_on=False, **style))
-
-
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    try:
-        with matplotlib.rc_context({'svg.hashsalt': path.name}):
-            figure.savefig(temporary, dpi=110)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ...whole_file import whole_file
 from .config import CLASS_NAMES, SPLITS, MovingShapesConfig
 from .scene import clip_info, draw_scene, label_of, render_clip
 
@@ -196,10 +197,5 @@ def _write_lists(out: Path, config: MovingShapesConfig) -> None:
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name in its folder, then rename it."""
-    part = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
+    with whole_file(path) as part:
         part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
