@@ -95,7 +95,20 @@ def shrink(cfg):
 
 @pytest.mark.parametrize('path', CONFIGS)
 def test_a_step_of_training_and_a_test(path):
-    cfg = load(path)
+    train_and_test(load(path))
+
+
+def test_the_config_of_the_readme(tmp_path):
+    """Selectors in one of mmaction2's own configs, MViTv2-S."""
+    text = (ROOT / 'README.md').read_text().split('```python\n')[1].split('```')[0]
+    (tmp_path / 'mine.py').write_text(text)
+    cfg = Config.fromfile(tmp_path / 'mine.py')
+    assert len(cfg.model.backbone.reducers) == 2
+    cfg.model.backbone.arch = 'small'  # the default of its base
+    train_and_test(cfg)
+
+
+def train_and_test(cfg):
     shape = shrink(cfg)
     model = build(cfg)
     model.init_weights()
