@@ -1,7 +1,7 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """Training with selectors: sigma, resume, mixed precision, two processes."""
 import os
-import socket
+from datetime import timedelta
 
 import pytest
 import torch
@@ -166,10 +166,12 @@ def given_noise(first, count):
     return perturb
 
 
-def train_a_rank(rank, port, clips, folder):
-    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+def train_a_rank(rank, clips, folder):
+    os.environ['GLOO_SOCKET_IFNAME'] = 'lo'
     torch.set_num_threads(1)
-    torch.distributed.init_process_group('gloo', rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/meeting', rank=rank, world_size=2,
+        timeout=timedelta(seconds=60))
     strategies.perturbed_topk = given_noise(2 * rank, 2)
     model = DistributedDataParallel(make_model())
     loss_of(model, clips[2 * rank:2 * rank + 2]).backward()
@@ -181,10 +183,7 @@ def train_a_rank(rank, port, clips, folder):
 
 def test_two_processes_give_the_gradients_of_one(tmp_path, monkeypatch):
     clips = torch.randn(4, 3, 8, 32, 32)
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    mp.spawn(train_a_rank, (port, clips, str(tmp_path)), nprocs=2)
+    mp.spawn(train_a_rank, (clips, str(tmp_path)), nprocs=2)
     monkeypatch.setattr(strategies, 'perturbed_topk', given_noise(0, 4))
     model = make_model()
     loss_of(model, clips).backward()
