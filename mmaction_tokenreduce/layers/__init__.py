@@ -1,18 +1,23 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """Modules with parameters; they need torch only."""
+from .grid_reducer import Carried, GridReducer, SelectionError
 from .linear import FastLinear, replace_linears
 from .score_net import SCORE_NETS, PaperScoreNet, ReleasedScoreNet, min_max_normalize
-from .selection import (
-    GridReducer,
-    SelectionError,
-    SpatialSelection,
-    TemporalSelection,
+from .spatial_selection import SpatialSelection
+from .strategies import (
+    STRATEGIES,
+    Choice,
+    CLSAttentionTopK,
+    GumbelTopK,
+    PerturbedTopK,
+    RandomTopK,
+    UniformTopK,
 )
-from .strategies import STRATEGIES, Choice, PerturbedTopK, RandomTopK, UniformTopK
+from .temporal_selection import TemporalSelection
 
 __all__ = [
-    'SCORE_NETS', 'STRATEGIES', 'Choice', 'FastLinear', 'GridReducer', 'PaperScoreNet',
-    'PerturbedTopK', 'RandomTopK', 'ReleasedScoreNet', 'SelectionError',
-    'SpatialSelection', 'TemporalSelection', 'UniformTopK', 'min_max_normalize',
-    'replace_linears'
+    'SCORE_NETS', 'STRATEGIES', 'CLSAttentionTopK', 'Carried', 'Choice', 'FastLinear',
+    'GridReducer', 'GumbelTopK', 'PaperScoreNet', 'PerturbedTopK', 'RandomTopK',
+    'ReleasedScoreNet', 'SelectionError', 'SpatialSelection', 'TemporalSelection',
+    'UniformTopK', 'min_max_normalize', 'replace_linears'
 ]

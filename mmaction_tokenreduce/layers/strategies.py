@@ -3,16 +3,21 @@
 
 Each is a module ``(scores (B, L), k) -> Choice``. The choice is its output, so that a
 standard forward hook sees every decision of a model; nothing is kept between calls.
+``ranks_by`` says where the scores come from: ``'score_net'``, ``'cls_attention'``, or
+None where the choice does not look; ``normalized`` whether they are min-max scaled.
 """
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..ops import hard_topk, perturbed_topk
+from ..ops import gumbel_topk, hard_topk, perturbed_topk
 from ..ops.topk import GRADIENTS, GradientKind
 
-__all__ = ['Choice', 'PerturbedTopK', 'RandomTopK', 'STRATEGIES', 'UniformTopK']
+__all__ = [
+    'Choice', 'CLSAttentionTopK', 'GumbelTopK', 'PerturbedTopK', 'RandomTopK',
+    'STRATEGIES', 'UniformTopK'
+]
 
 
 class Choice(NamedTuple):
@@ -43,7 +48,7 @@ class PerturbedTopK(nn.Module):
     Raises:
         ValueError: If an argument is not allowed.
     """
-    scored = True
+    ranks_by, normalized = 'score_net', True
 
     def __init__(self, sigma: float = 0.1, num_samples: int = 500,
                  gradient: GradientKind = 'full') -> None:
@@ -73,9 +78,49 @@ class PerturbedTopK(nn.Module):
                 f'gradient={self.gradient!r}')
 
 
+class GumbelTopK(nn.Module):
+    """K draws without replacement by Gumbel-softmax, straight-through (Table 1, GS).
+
+    In training each of the K draws is a one-hot choice among what the draws before it
+    left, with the gradient of its softmax; in evaluation the top K are taken. The paper
+    leaves the baseline to its supplement; what is fixed here is that raw scores are the
+    logits, so that the score network also learns how sure it is.
+
+    Args:
+        tau: Temperature of the softmax that gradients go through, > 0.
+
+    Raises:
+        ValueError: If ``tau`` is not positive.
+    """
+    ranks_by, normalized = 'score_net', False
+
+    def __init__(self, tau: float = 1.0) -> None:
+        super().__init__()
+        if tau <= 0:
+            raise ValueError(f'tau={tau}: must be positive')
+        self.tau = tau
+
+    def forward(self, scores: Tensor, k: int) -> Choice:
+        if not self.training:
+            return Choice(hard_topk(scores.detach(), k), None, scores)
+        index, weight = gumbel_topk(scores, k, self.tau)
+        return Choice(index, weight, scores)
+
+    def extra_repr(self) -> str:
+        return f'tau={self.tau}'
+
+
+class CLSAttentionTopK(nn.Module):
+    """The K that the class token attends to most (Table 1, Atten.); never learned."""
+    ranks_by, normalized = 'cls_attention', True
+
+    def forward(self, scores: Tensor, k: int) -> Choice:
+        return Choice(hard_topk(scores.detach(), k), None, scores)
+
+
 class RandomTopK(nn.Module):
     """K candidates at random, each draw alike likely (Table 1, Rand.)."""
-    scored = False
+    ranks_by, normalized = None, False
 
     def forward(self, scores: Tensor, k: int) -> Choice:
         return Choice(hard_topk(torch.rand_like(scores), k), None, scores)
@@ -83,7 +128,7 @@ class RandomTopK(nn.Module):
 
 class UniformTopK(nn.Module):
     """K candidates at equal distance: trunc(linspace(0, L - 1, K))."""
-    scored = False
+    ranks_by, normalized = None, False
 
     def forward(self, scores: Tensor, k: int) -> Choice:
         # Integer division: linspace in float32 can fall just below a whole number.
@@ -96,4 +141,6 @@ STRATEGIES = {
     'perturbed_topk': PerturbedTopK,
     'random': RandomTopK,
     'uniform': UniformTopK,
+    'cls_attention': CLSAttentionTopK,
+    'gumbel': GumbelTopK,
 }

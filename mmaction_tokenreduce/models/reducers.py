@@ -13,8 +13,9 @@ for _reducer in (TemporalSelection, SpatialSelection):
 Placed = dict[int, list[GridReducer]]
 
 
-def build_reducers(cfgs: Sequence[Mapping], channels: Sequence[int],
-                   host: str) -> tuple[nn.ModuleList, Placed]:
+def build_reducers(cfgs: Sequence[Mapping], channels: Sequence[int], host: str,
+                   no_cls_attention: Mapping[int, str]
+                   ) -> tuple[nn.ModuleList, Placed]:
     """Build the ``reducers`` of a host's config.
 
     Args:
@@ -22,13 +23,16 @@ def build_reducers(cfgs: Sequence[Mapping], channels: Sequence[int],
             hosts that count stages) and the reducer's own arguments.
         channels: Width of the tokens before each block (or stage) of the host.
         host: The host's name, for messages.
+        no_cls_attention: Places before which there is no attention of a class token
+            to rank by, and why.
 
     Returns:
         The modules in the order of the config, and the same modules by the place they
         act before; at one place temporal selection comes first.
 
     Raises:
-        ValueError: If a reducer is not one, or its place does not exist.
+        ValueError: If a reducer is not one, its place does not exist, or its strategy
+            cannot serve there.
     """
     modules, placed = nn.ModuleList(), {}
     for number, cfg in enumerate(cfgs):
@@ -48,6 +52,9 @@ def build_reducers(cfgs: Sequence[Mapping], channels: Sequence[int],
             raise ValueError(f'{where}: {error}') from error
         if not isinstance(reducer, GridReducer):
             raise ValueError(f'{where}: type={cfg["type"]!r} is not a grid reducer')
+        if reducer.needs_cls_attention and place in no_cls_attention:
+            raise ValueError(f"{where} ({cfg['type']}): strategy='cls_attention' "
+                             f'cannot serve before={place}: {no_cls_attention[place]}')
         modules.append(reducer)
         placed.setdefault(place, []).append(reducer)
     for reducers in placed.values():

@@ -101,6 +101,12 @@ def anchor_scores(scores: Tensor, hw: tuple[int, int], grid: AnchorGrid) -> Tens
     return F.avg_pool2d(maps, grid.size, grid.stride).flatten(1)
 
 
+def anchor_features(frames: Tensor, hw: tuple[int, int], grid: AnchorGrid) -> Tensor:
+    """Mean feature of frames (M, H*W, C) inside each anchor: (M, G, C)."""
+    maps = frames.transpose(1, 2).unflatten(2, hw)
+    return F.avg_pool2d(maps, grid.size, grid.stride).flatten(2).transpose(1, 2)
+
+
 def split_extra(x: Tensor, thw: Size3) -> tuple[Tensor, Tensor]:
     """Tokens as (extra (B, E, C), grid (B, T, H*W, C)); both are views.
 
@@ -157,6 +163,21 @@ def mix_regions(x: Tensor, thw: Size3, weight: Tensor, grid: AnchorGrid) -> Tens
         part = crop * weight[:, :, g, None, None, None]
         region = part if region is None else region + part
     return torch.cat((extra, region.flatten(1, 3)), dim=1)
+
+
+def keep_tokens(x: Tensor, thw: Size3, index: Tensor) -> Tensor:
+    """Extra tokens and places ``index`` (B*T, K) of each frame: (B, E + T*K, C)."""
+    t, h, w = thw
+    first = torch.arange(t, device=x.device).unsqueeze(1) * (h * w)
+    return _take_places(x, thw, (index.unflatten(0, (-1, t)) + first).flatten(1))
+
+
+def mix_tokens(x: Tensor, thw: Size3, weight: Tensor) -> Tensor:
+    """Places of each frame summed with ``weight`` (B*T, K, H*W): (B, E + T*K, C)."""
+    extra, grid = split_extra(x, thw)
+    with torch.autocast(x.device.type, enabled=False):  # as exact as gathering
+        tokens = weight.to(x.dtype) @ grid.flatten(0, 1)
+    return torch.cat((extra, tokens.view(len(x), -1, x.shape[-1])), dim=1)
 
 
 def _take_places(x: Tensor, thw: Size3, places: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
-"""Top-K selection, hard and perturbed (STTS, Sec. 3.2, eq. 4-8).
+"""Top-K selection: hard, perturbed (STTS, Sec. 3.2, eq. 4-8), and by Gumbel draws.
 
 The paper writes a selection as K one-hot rows over L candidates and averages them
 over n noisy draws. Here a draw is kept as its K sorted indices: the average is a
@@ -90,6 +90,43 @@ def perturbed_topk(scores: Tensor,
             raise ValueError(f'num_samples={noise.shape[1]}: at least 2 are needed')
         sigma = torch.as_tensor(sigma, dtype=torch.float32, device=scores.device)
         return _PerturbedTopK.apply(scores, noise.float(), sigma, k, gradient)
+
+
+def gumbel_topk(scores: Tensor, k: int, tau: float = 1.0,
+                noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """K draws without replacement, each a straight-through Gumbel-softmax.
+
+    The j-th draw is the argmax of ``scores + noise`` over what earlier draws left; its
+    indicator carries the gradient of the softmax over the same candidates
+    (arXiv 1611.01144, eq. 2 and Sec. 2.2). Computed in float32.
+
+    Args:
+        scores: (B, L) logits.
+        k: Number of entries to draw, 1 <= k <= L.
+        tau: Temperature of the softmax, > 0.
+        noise: (B, L) standard Gumbel draws; drawn on the scores' device if None.
+
+    Returns:
+        Indices (B, K), ascending, and their indicators (B, K, L) in the same order:
+        one-hot in value.
+
+    Raises:
+        ValueError: If ``k`` is not in [1, L].
+    """
+    _check_k(k, scores.shape[-1])
+    with torch.autocast(scores.device.type, enabled=False):
+        scores = scores.float()
+        if noise is None:
+            noise = -torch.empty_like(scores).exponential_().log()
+        logits = scores + noise
+        drawn = logits.detach().topk(k, dim=-1).indices  # best first: the draws' order
+        hard = one_hot_rows(drawn, scores.shape[-1], scores.dtype)
+        gone = hard.cumsum(dim=1) - hard  # what earlier draws took
+        soft = logits.unsqueeze(1).masked_fill(gone > 0, -torch.inf)
+        soft = (soft / tau).softmax(dim=-1)
+        weight = hard + (soft - soft.detach())  # in value exactly one-hot
+        index, order = drawn.sort(dim=-1)
+        return index, weight.take_along_dim(order.unsqueeze(-1), dim=1)
 
 
 class _PerturbedTopK(torch.autograd.Function):

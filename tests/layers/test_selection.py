@@ -7,6 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from mmaction_tokenreduce.layers import (
+    Carried,
     PerturbedTopK,
     SpatialSelection,
     TemporalSelection,
@@ -128,8 +129,9 @@ def test_places_follow_the_choice():
     first, second = observe(temporal), observe(spatial)
     x = tokens()
     places = Places.of_full_grid(2, THW, x.device)
-    y, thw, places = temporal(x, THW, places)
-    y, thw, places = spatial(y, thw, places)
+    y, thw, carried = temporal(x, THW, Carried(places))
+    y, thw, (places, attention) = spatial(y, thw, carried)
+    assert attention is None
     assert places.frame.tolist() == first[0].index.tolist()
     anchor = second[0].index.view(2, 2)
     assert places.top.tolist() == (anchor // 3).float().tolist()
@@ -194,7 +196,16 @@ def test_compiles_without_a_graph_break(training):
     (SpatialSelection, dict(anchor=(2, 2, 2)), 'must be one or two numbers of places'),
     (SpatialSelection, dict(anchor=0), 'anchor=0: must be one or two numbers'),
     (SpatialSelection, dict(keep=0.5, strategy='uniform'),
-     "strategy='uniform': allowed are perturbed_topk, random"),
+     r"strategy='uniform' \(regions of a frame have no .* allowed are perturbed_topk, "
+     'random, cls_attention$'),
+    (SpatialSelection, dict(keep=0.5, strategy='gumbel'),
+     r"strategy='gumbel' \(it draws frames; N/A for regions in Table 1"),
+    (SpatialSelection, dict(keep=0.5, unit='pixel'), "unit='pixel': allowed are"),
+    (SpatialSelection, dict(keep=0.5, score='frame'), "score='frame': allowed are"),
+    (SpatialSelection, dict(keep=0.5, unit='token', score='anchor'),
+     "score='anchor' needs unit='anchor'"),
+    (TemporalSelection, dict(keep=0.5, strategy='gumbel', strategy_cfg=dict(tau=0)),
+     'tau=0: must be positive'),
     (TemporalSelection, dict(keep=0.5, strategy='best'), "strategy='best': allowed"),
     (TemporalSelection, dict(keep=0.5, score_net='deep'), "score_net='deep': allowed"),
     (TemporalSelection, dict(keep=0.5, frame_feature='max'), "frame_feature='max'"),

@@ -185,6 +185,67 @@ def test_temporal_acts_before_spatial_at_one_place():
     assert isinstance(model.reducers[0], SpatialSelection)  # names follow the config
 
 
+@pytest.mark.parametrize('host', [TINY, TINY_V1], ids=['v2', 'v1'])
+@pytest.mark.parametrize('before', [1, 2])
+def test_class_attention_that_ranks_is_that_of_the_block_before(host, before):
+    """The attended map of block before-1, computed from its parts."""
+    model = randomize(ReducedMViT(**host, reducers=[
+        temporal(before, 0.5, strategy='cls_attention')]))
+    seen, calls = [], []
+    model.reducers[0].choose.register_forward_hook(
+        lambda m, args, out: seen.append(out))
+    attn = model.blocks[before - 1].attn
+    attn.register_forward_hook(lambda m, args, out: calls.append((args, out)))
+    outputs(model, torch.randn(2, 3, 8, 64, 64))
+    x, thw = calls[0][0][:2]
+    heads, dims = attn.num_heads, attn.out_dims
+    with torch.no_grad():
+        q, k, _ = attn.qkv(x).unflatten(-1, (3 * heads, -1)).split(heads, 2)
+        cls_q = q[:, 0] if attn.pool_q is None else attn.norm_q(q[:, 0])
+        # heads are a batch to the pooling
+        grid = k[:, 1:].permute(0, 2, 3, 1).flatten(0, 1).unflatten(2, thw)
+        pooled = attn.pool_k(grid)
+        keys = pooled.flatten(2).transpose(1, 2).unflatten(0, (2, heads))
+        keys = attn.norm_k(torch.cat((k[:, :1].transpose(1, 2), keys), 2))
+        logits = (cls_q.unsqueeze(2) * keys).sum(-1) * (dims // heads)**-0.5
+        row = logits.softmax(-1)[:, :, 1:].mean(1)  # (2, places of the pooled keys)
+    frames = row.view(2, pooled.shape[2], -1).mean(2)
+    best = frames.topk(2).indices.sort().values
+    assert pooled.shape[2] == 4 and seen[0].index.tolist() == best.tolist()
+
+
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_class_attention_trains_and_ranks_regions_too(with_cp):
+    model = ReducedMViT(**TINY_V1, with_cp=with_cp, reducers=[
+        temporal(2, 0.5, strategy='cls_attention'),
+        spatial(2, 0.5, strategy='cls_attention')])
+    model.init_weights()
+    out = model.train()(torch.randn(2, 3, 8, 64, 64))[-1]
+    out[1].square().sum().backward()
+    assert out[0].shape == (2, 64, 2, 3, 3)
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize('host,before,reason', [
+    (TINY_V1, 0, 'no attention has been computed there yet'),
+    (dict(TINY_V1, with_cls_token=False, output_cls_token=False), 2,
+     'with_cls_token=False'),
+])
+def test_where_class_attention_cannot_serve(host, before, reason):
+    with pytest.raises(ValueError, match=(
+            r"reducers\[0\] \(TemporalSelection\): strategy='cls_attention' cannot "
+            f'serve before={before}: {reason}')):
+        ReducedMViT(**host, reducers=[temporal(before, 0.5, strategy='cls_attention')])
+
+
+def test_selecting_tokens_needs_a_host_without_relative_positions():
+    reducers = [spatial(1, 0.5, unit='token')]
+    assert outputs(ReducedMViT(**TINY_V1, reducers=reducers).eval(),
+                   torch.randn(1, 3, 8, 64, 64))[0].shape == (1, 64, 4, 3, 3)
+    with pytest.raises(ValueError, match="unit='token' leaves no rows"):
+        ReducedMViT(**TINY, reducers=reducers)(torch.randn(1, 3, 8, 64, 64))
+
+
 def test_views_of_a_batch_do_not_mix():
     """Ten views of a video are a batch of ten to the backbone."""
     model = randomize(ReducedMViT(**TINY_V1, reducers=JOINT))

@@ -1,10 +1,15 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
-"""Perturbed top-K against the paper's equations and the released operator."""
+"""Perturbed and Gumbel top-K against the equations and the released operator."""
 import pytest
 import torch
 from torch.testing import assert_close
 
-from mmaction_tokenreduce.ops import hard_topk, one_hot_rows, perturbed_topk
+from mmaction_tokenreduce.ops import (
+    gumbel_topk,
+    hard_topk,
+    one_hot_rows,
+    perturbed_topk,
+)
 
 
 def draws(scores, noise, sigma, k):
@@ -169,3 +174,41 @@ def test_bad_arguments(kwargs, message):
 def test_scores_must_be_a_batch_of_rows():
     with pytest.raises(ValueError, match=r'scores must be \(B, L\), got shape \(4,\)'):
         perturbed_topk(torch.rand(4), 2)
+
+
+def test_gumbel_draws_one_after_another():
+    """Draw by draw: argmax of what is left, gradient of the softmax over it."""
+    scores = torch.randn(3, 6, requires_grad=True)
+    noise = -torch.rand(3, 6).log().neg().log()  # Gumbel
+    index, weight = gumbel_topk(scores, 3, tau=0.7, noise=noise)
+    target = torch.randn(3, 3, 6)
+    (weight * target).sum().backward()
+    wanted = scores.detach().clone().requires_grad_()
+    total = 0
+    for b in range(3):
+        left, draws = list(range(6)), []
+        for _ in range(3):
+            logits = wanted[b, left] + noise[b, left]
+            best = left[int(logits.argmax())]
+            draws.append((best, dict(zip(left, (logits / 0.7).softmax(0),
+                                         strict=True))))
+            left.remove(best)
+        draws.sort(key=lambda draw: draw[0])  # rows stand in the order of place
+        assert index[b].tolist() == [best for best, _ in draws]
+        for row, (_, soft) in enumerate(draws):
+            total = total + sum(p * target[b, row, j] for j, p in soft.items())
+    total.backward()
+    assert torch.equal(weight.detach(), one_hot_rows(index, 6, torch.float32))
+    assert_close(scores.grad, wanted.grad)
+
+
+def test_gumbel_draws_follow_the_softmax():
+    scores = torch.tensor([0.0, 1.0, 2.0]).log1p().repeat(20000, 1)
+    index, _ = gumbel_topk(scores, 1)
+    share = index.flatten().bincount(minlength=3) / 20000
+    assert_close(share, scores[0].softmax(0), rtol=0.05, atol=0)
+
+
+def test_gumbel_needs_candidates():
+    with pytest.raises(ValueError, match='top-k needs 1 <= k <= 3'):
+        gumbel_topk(torch.zeros(1, 3), 4)

@@ -16,7 +16,7 @@ from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ...layers import GridReducer, replace_linears
+from ...layers import Carried, GridReducer, replace_linears
 from ...ops.grid import Places, Size3
 from ..reducers import build_reducers
 from .multiscale_block import FusedBlock, pooled_size
@@ -76,8 +76,12 @@ class ReducedMViT(MViT):
             for name, length in lengths.items():
                 table = nn.Parameter(torch.zeros(1, length, self.embed_dims))
                 self.register_parameter(f'pos_embed_{name}', table)
+        missing = {0: 'no attention has been computed there yet'}
+        if not self.with_cls_token:
+            missing = dict.fromkeys(range(len(self.blocks)), 'with_cls_token=False')
         self.reducers, self._reducers_before = build_reducers(
-            reducers, [block.in_dims for block in self.blocks], type(self).__name__)
+            reducers, [block.in_dims for block in self.blocks], type(self).__name__,
+            missing)
         replace_linears(self)
         self._has_relative_positions = self.blocks[0].attn.rel_pos_embed
 
@@ -100,12 +104,14 @@ class ReducedMViT(MViT):
         x, thw = self.patch_embed(x)
         thw = full = tuple(thw)
         x = self._add_positions(x, thw)
-        places = None  # until something is dropped
+        places = attention = None  # until something is dropped, or asked for
         outs = []
         for i, block in enumerate(self.blocks):
-            for reducer in self._reducers_before.get(i, ()):
-                x, thw, places = self._run_reducer(reducer, x, thw, full, places)
-            x, thw = self._run_block(block, x, thw, full, places)
+            reducers = self._reducers_before.get(i, ())
+            x, thw, places = self._reduce(reducers, x, thw, full, places, attention)
+            asked = any(reducer.needs_cls_attention
+                        for reducer in self._reducers_before.get(i + 1, ()))
+            x, thw, attention = self._run_block(block, x, thw, full, places, asked)
             full = pooled_size(full, block.stride)
             if places is not None:
                 places = places.pool(block.stride, full)
@@ -115,23 +121,27 @@ class ReducedMViT(MViT):
                 outs.append(self._as_output(x, thw))
         return tuple(outs)
 
-    def _run_reducer(
-            self, reducer: GridReducer, x: Tensor, thw: Size3, full: Size3,
-            places: Places | None) -> tuple[Tensor, Size3, Places | None]:
-        if not self._has_relative_positions:
-            return *reducer(x, thw), None
-        if places is None:
+    def _reduce(self, reducers: Sequence[GridReducer], x: Tensor, thw: Size3,
+                full: Size3, places: Places | None, attention: Tensor | None
+                ) -> tuple[Tensor, Size3, Places | None]:
+        """Run the reducers before a block; places: None until something is dropped."""
+        if not reducers:
+            return x, thw, places
+        start = places
+        if places is None and self._has_relative_positions:
             start = Places.of_full_grid(len(x), full, x.device)
-        else:
-            start = places
-        x, new_thw, after = reducer(x, thw, start)
-        return x, new_thw, places if new_thw == thw else after
+        carried, before = Carried(start, attention), thw
+        for reducer in reducers:
+            x, thw, carried = reducer(x, thw, carried)
+        return x, thw, places if thw == before else carried.places
 
     def _run_block(self, block: FusedBlock, x: Tensor, thw: Size3, full: Size3,
-                   places: Places | None) -> tuple[Tensor, Size3]:
+                   places: Places | None, cls_row: bool
+                   ) -> tuple[Tensor, Size3, Tensor | None]:
+        args = (x, thw, full, places, cls_row)
         if self.with_cp and x.requires_grad:
-            return checkpoint(block, x, thw, full, places, use_reentrant=False)
-        return block(x, thw, full, places)
+            return checkpoint(block, *args, use_reentrant=False)
+        return block(*args)
 
     def _as_output(self, x: Tensor, thw: Size3):
         extra = int(self.with_cls_token)
