@@ -1,5 +1,6 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """Hosts: mmaction2's video transformers with reducers."""
 from .reduced_mvit import ReducedMViT
+from .reduced_swin import ReducedSwin3D
 
-__all__ = ['ReducedMViT']
+__all__ = ['ReducedMViT', 'ReducedSwin3D']
