@@ -4,13 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .files import read_checkpoint, write_checkpoint
+from .mmaction2 import convert_mmaction2
 from .slowfast_mvit import convert_slowfast_mvit
 from .state_dict import Conversion, Rule, convert_state_dict, target_shapes
 from .stts_mvit import convert_stts_mvit
+from .stts_swin import convert_stts_swin
+from .video_swin import convert_video_swin
 
 __all__ = [
-    'CONVERTERS', 'Conversion', 'Converter', 'Rule', 'convert_slowfast_mvit',
-    'convert_state_dict', 'convert_stts_mvit', 'read_checkpoint', 'target_shapes',
+    'CONVERTERS', 'Conversion', 'Converter', 'Rule', 'convert_mmaction2',
+    'convert_slowfast_mvit', 'convert_state_dict', 'convert_stts_mvit',
+    'convert_stts_swin', 'convert_video_swin', 'read_checkpoint', 'target_shapes',
     'write_checkpoint'
 ]
 
@@ -39,4 +43,13 @@ CONVERTERS: dict[str, Converter] = {
     'stts_mvit':
     Converter(convert_stts_mvit, 'configs/stts/mvit_t06_s09_k400.py',
               'STTS, MViT-B16 with selectors', takes_reducers=True),
+    'video_swin':
+    Converter(convert_video_swin, 'configs/stts/swin_base_dense_k400.py',
+              'Video-Swin-Transformer, Swin-B'),
+    'stts_swin':
+    Converter(convert_stts_swin, 'configs/stts/swin_base_t06_padded_k400.py',
+              'STTS, VideoSwin-B with selectors', takes_reducers=True),
+    'mmaction2':
+    Converter(convert_mmaction2, 'configs/stts/swin_base_dense_k400.py',
+              'mmaction2, Swin or, with --config, MViT'),
 }

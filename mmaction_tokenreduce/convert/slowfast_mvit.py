@@ -1,10 +1,10 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """PySlowFast's MViTv1 (``MVIT_B_16x4_CONV``) to a recogniser around ``ReducedMViT``."""
-import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
+from .hosts import final_norm
 from .state_dict import (
     Conversion,
     Rule,
@@ -44,16 +44,11 @@ def mvit_rules(shapes: Shapes, source: str) -> list[Rule]:
     Raises:
         ValueError: If the target has no single final norm ``backbone.norm<scale>``.
     """
-    norms = [match[1] for name in shapes
-             if (match := re.fullmatch(r'(backbone\.norm\d+)\.weight', name))]
-    if len(norms) != 1:
-        raise ValueError(
-            f'{source}: the model must be a recogniser around a ReducedMViT with one '
-            f'output scale, but has {", ".join(norms) or "no backbone.norm<scale>"}')
+    norm = final_norm(shapes, source, 'ReducedMViT')
     return [
         Rule(r'(cls_token|pos_embed_(?:spatial|temporal|class))', r'backbone.\1'),
         Rule(r'patch_embed\.proj\.(.+)', r'backbone.patch_embed.projection.\1'),
         Rule(r'(blocks\.\d+\..+)', r'backbone.\1'),
-        Rule(r'norm\.(.+)', rf'{norms[0]}.\1'),
+        Rule(r'norm\.(.+)', rf'{norm}.\1'),
         Rule(r'head\.projection\.(.+)', r'cls_head.fc_cls.\1'),
     ]

@@ -46,6 +46,25 @@ def test_reads_safetensors(tmp_path):
         read_checkpoint(tmp_path / 'text.safetensors')
 
 
+def test_reads_what_mmengine_writes(tmp_path):
+    """Its message hub holds HistoryBuffers and numpy scalars; only weights are left."""
+    np = pytest.importorskip('numpy')
+    hub = pytest.importorskip('mmengine.logging').MessageHub('written by a test')
+    for loss in (2.5, 1.5):
+        hub.update_scalar('train/loss', np.float64(loss))
+    hub.update_info('best', np.int64(3))
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))])
+    content = dict(state_dict=WEIGHTS, message_hub=hub.state_dict(), meta=dict(epoch=2),
+                   optimizer=optimizer.state_dict(), param_schedulers=[])
+    torch.save(content, tmp_path / 'epoch_2.pth')
+    torch.testing.assert_close(read_checkpoint(tmp_path / 'epoch_2.pth'), WEIGHTS,
+                               rtol=0, atol=0)
+    hub.update_info('run', Config())  # what mmengine itself does not put there
+    torch.save({**content, 'message_hub': hub.state_dict()}, tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match=r'other.pth is refused: it holds .*\.Config'):
+        read_checkpoint(tmp_path / 'other.pth')
+
+
 def test_safetensors_without_the_package_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / 'released.safetensors').write_bytes(b'x')
     monkeypatch.setitem(sys.modules, 'safetensors', None)

@@ -3,13 +3,20 @@
 import importlib
 import json
 
+import numpy as np
 import pytest
 import torch
+from mmengine.logging import MessageHub
 
-KEYS = {'slowfast_mvit': 'slowfast_mvit_b16x4.json',
-        'stts_mvit': 'stts_mvit_b16_t06_s09.json'}
-CONFIGS = {'slowfast_mvit': 'configs/stts/mvit_dense_k400.py',
-           'stts_mvit': 'configs/stts/mvit_t06_s09_k400.py'}
+# source -> the names of its files, without "backbone."; its config
+SOURCES = {
+    'slowfast_mvit': ('slowfast_mvit_b16x4.json', 'configs/stts/mvit_dense_k400.py'),
+    'stts_mvit': ('stts_mvit_b16_t06_s09.json', 'configs/stts/mvit_t06_s09_k400.py'),
+    'video_swin': ('stts_swin_b_t06.json', 'configs/stts/swin_base_dense_k400.py'),
+    'stts_swin': ('stts_swin_b_t06.json',
+                  'configs/stts/swin_base_t06_padded_k400.py'),
+    'mmaction2': ('stts_swin_b_t06.json', 'configs/stts/swin_base_dense_k400.py'),
+}
 TINY = """
 model = dict(
     type='Recognizer3D',
@@ -90,20 +97,65 @@ def test_without_verbose_names_are_not_listed(tool, case, tmp_path, capsys):
     assert 'fc_cls.weight' not in out and 'backbone.reducers' in out
 
 
-@pytest.mark.parametrize('source', KEYS)
+def released_names(keys, source):
+    """Names and shapes as the source's files hold them, and the key they are under."""
+    if 'mvit' in source:
+        return keys, 'model_state'
+    if source != 'stts_swin':
+        keys = {name: shape for name, shape in keys.items()
+                if not name.startswith('time_score_predictor')}
+    if source == 'mmaction2':
+        keys = {name.replace('norm.', 'norm3.') if name.startswith('norm.') else name:
+                shape for name, shape in keys.items()}
+    head = {'cls_head.fc_cls.weight': (400, 1024), 'cls_head.fc_cls.bias': (400, )}
+    return {f'backbone.{name}': shape for name, shape in keys.items()} | head, (
+        'state_dict')
+
+
+@pytest.mark.parametrize('source', SOURCES)
 def test_full_size_with_the_config_of_the_source(tool, shared_dir, tmp_path, source):
-    keys = json.loads((shared_dir / 'official_keys' / KEYS[source]).read_text())['keys']
+    file, config = SOURCES[source]
+    keys = json.loads((shared_dir / 'official_keys' / file).read_text())['keys']
+    names, held_under = released_names(keys, source)
     # one stored number per tensor keeps the files small
     state_dict = {name: torch.full((), i / 7).expand(shape)
-                  for i, (name, shape) in enumerate(keys.items())}
-    torch.save(dict(model_state=state_dict), tmp_path / 'released.pyth')
+                  for i, (name, shape) in enumerate(names.items())}
+    torch.save({held_under: state_dict}, tmp_path / 'released.pyth')
     tool.main([str(tmp_path / 'released.pyth'), str(tmp_path / 'ours.pth'), '--source',
                source])
     loaded = torch.load(tmp_path / 'ours.pth', weights_only=True)
-    assert loaded['meta'] == dict(source=source, config=CONFIGS[source])
-    expected = state_dict['head.projection.weight']
+    assert loaded['meta'] == dict(source=source, config=config)
+    expected = state_dict.get('head.projection.weight',
+                              state_dict.get('cls_head.fc_cls.weight'))
     torch.testing.assert_close(loaded['state_dict']['cls_head.fc_cls.weight'], expected)
     assert len(loaded['state_dict']) == len(state_dict)
+
+
+def test_only_the_weights_of_an_mmaction2_checkpoint_are_kept(tool, tmp_path, capsys):
+    """As mmengine writes it, around mmaction2's own MViT."""
+    text = """
+model = dict(
+    type='Recognizer3D',
+    backbone=dict(
+        type='{host}', temporal_size=4, spatial_size=32,
+        arch=dict(embed_dims=8, num_layers=2, num_heads=1, downscale_indices=[1])),
+    cls_head=dict(type='MViTHead', num_classes=3, in_channels=16))
+"""
+    (tmp_path / 'ours.py').write_text(text.format(host='ReducedMViT'))
+    (tmp_path / 'theirs.py').write_text(text.format(host='MViT'))
+    theirs = tool.build_model(tool.load_config(str(tmp_path / 'theirs.py')))
+    hub = MessageHub('written by another test')
+    hub.update_scalar('train/loss', np.float64(0.5))
+    torch.save(dict(state_dict=theirs.state_dict(), message_hub=hub.state_dict(),
+                    optimizer=dict(state={}), meta=dict(epoch=2)),
+               tmp_path / 'epoch_2.pth')
+    tool.main([str(tmp_path / 'epoch_2.pth'), str(tmp_path / 'new.pth'), '--source',
+               'mmaction2', '--config', str(tmp_path / 'ours.py')])
+    loaded = torch.load(tmp_path / 'new.pth', weights_only=True)
+    assert set(loaded) == {'state_dict', 'meta'}
+    torch.testing.assert_close(loaded['state_dict'], dict(theirs.state_dict()))
+    total = f'{sum(v.numel() for v in theirs.state_dict().values()) / 1e6:.6f} M'
+    assert total in capsys.readouterr().out
 
 
 def test_another_number_of_classes_is_named_and_nothing_written(
