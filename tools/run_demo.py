@@ -173,11 +173,7 @@ def tokens_kept(model: torch.nn.Module, clip: torch.Tensor) -> str:
         return 'all'
     with torch.inference_mode(), SelectionTrace(model) as trace:
         recognizer_forward(model, clip)
-    kept = trace.kept(sample=0)
-    top, left, bottom, right = kept.boxes[0]
-    area, frames = (bottom - top) * (right - left), len(kept.frames)
-    return (f'{frames} of {kept.num_frames} frames, {area:.0%} of their area '
-            f'({frames / kept.num_frames * area:.0%})')
+    return trace.kept(sample=0).summary()
 
 
 def make_table(scores: dict[str, float], models: dict[str, torch.nn.Module]) -> str:

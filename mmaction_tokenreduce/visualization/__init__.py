@@ -1,6 +1,11 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """Pictures of what a model keeps."""
-from .selection import KeptRegions, SelectionRow, plot_selection
+from .animation import play_selection
+from .kept import KeptRegions, ScoreMaps
+from .selection import SelectionRow, plot_selection
 from .trace import SelectionTrace
 
-__all__ = ['KeptRegions', 'SelectionRow', 'SelectionTrace', 'plot_selection']
+__all__ = [
+    'KeptRegions', 'ScoreMaps', 'SelectionRow', 'SelectionTrace', 'play_selection',
+    'plot_selection'
+]

@@ -1,36 +1,41 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
-"""Pictures of kept frames and regions (STTS, Fig. 4)."""
+"""Pictures of kept frames and regions (STTS, Fig. 4).
+
+All lengths are inches; axes are placed by hand, so that any number of frames, of any
+shape, leaves room for its captions.
+"""
 import os
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from ..whole_file import whole_file
+from .drawing import (
+    DIMMED,
+    DROPPED_COLOR,
+    KEPT_COLOR,
+    TRUTH_COLOR,
+    dim,
+    draw_box,
+    kept_box,
+    score_text,
+)
+from .kept import Box, KeptRegions, ScoreMaps
 
-KEPT_COLOR, TRUTH_COLOR = '#00b050', '#ffb000'
-DIMMED = 0.22  # brightness of what was dropped
+__all__ = ['SelectionRow', 'plot_selection']
 
-Box = Sequence[float]  # top, left, bottom, right, as shares of the frame
-
-
-@dataclass(frozen=True)
-class KeptRegions:
-    """What the selectors left of one clip.
-
-    Attributes:
-        frames: Kept token frames, ascending.
-        boxes: One (top, left, bottom, right) a kept frame, as shares of the frame.
-        num_frames: Token frames of the clip.
-        scores: Score of each token frame, 0 to 1, where all of them were scored.
-    """
-    frames: list[int]
-    boxes: list[Box]
-    num_frames: int
-    scores: list[float] | None = None
+FRAMES_IN_LINE = 8  # more go on in another line
+MARGIN, GAP, CAPTION, TITLE = 0.15, 0.12, 0.24, 0.3
+MIN_WIDTH = 7.6  # where the legend still fits
+LETTERS_PER_INCH = 11  # of titles
+SCORE_COLORS = 'magma'
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,35 @@ class SelectionRow:
     truth: Sequence[Box | None] | None = None
 
 
+class _Sheet:
+    """A figure that is filled from the top downwards."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height, self.top = width, height, 0.
+        self.figure = Figure(figsize=(width, height))
+
+    def axes(self, left: float, width: float, height: float, down: float = 0.) -> Axes:
+        """Empty axes, ``down`` below what was filled so far."""
+        bottom = self.height - self.top - down - height
+        ax = self.figure.add_axes((left / self.width, bottom / self.height,
+                                   width / self.width, height / self.height))
+        ax.set_axis_off()
+        return ax
+
+    def write(self, text: str, size: float, **style) -> None:
+        """Lines of text, with room for each; see :func:`_lines`."""
+        self.figure.text(MARGIN / self.width,
+                         1 - (self.top + 0.08) / self.height, text, va='top',
+                         ha='left', fontsize=size, linespacing=1.15, **style)
+        self.top += _text_height(text)
+
+
 def plot_selection(rows: Sequence[SelectionRow], path: str | os.PathLike,
                    heading: str = '') -> None:
-    """Draw clips as strips: what was dropped is dark, what was kept has a green frame.
+    """Draw clips as strips: what was dropped is dark, a kept region has a green frame.
+
+    Below each frame stand its number and its score, and small maps of how spatial
+    selectors ranked the places of it.
 
     Args:
         rows: The clips, one a row.
@@ -68,58 +99,117 @@ def plot_selection(rows: Sequence[SelectionRow], path: str | os.PathLike,
         if len(row.images) != row.kept.num_frames:
             raise ValueError(f'{row.title}: {len(row.images)} images for '
                              f'{row.kept.num_frames} token frames')
-    columns = max(len(row.images) for row in rows)
-    figure = Figure(figsize=(1.5 * columns + 0.3, 1.95 * len(rows) + 0.95),
-                    layout='constrained')
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    for line, row in zip(axes, rows, strict=True):
-        for t, ax in enumerate(line):
-            ax.set_axis_off()
-            if t < len(row.images):
-                _draw_frame(ax, row, t)
-        title = line[0].text(0, 1.06, row.title, transform=line[0].transAxes,
-                             fontsize=11, fontweight='bold')
-        title.set_in_layout(False)  # it may run over the columns beside
-    handles = [Patch(facecolor='none', edgecolor=KEPT_COLOR, linewidth=2.5,
-                     label='kept: what later blocks see'),
-               Patch(facecolor=str(DIMMED), label='dropped')]
-    if any(row.truth is not None for row in rows):
-        handles.append(Patch(facecolor='none', edgecolor=TRUTH_COLOR, linestyle='--',
-                             label='where the action is (not told to the model)'))
-    figure.legend(handles=handles, loc='outside lower center', ncols=len(handles),
-                  frameon=False, fontsize=11)
+    columns = max(_columns(row) for row in rows)
+    side = float(np.clip(8 / columns, 1.45, 2.4))  # width of a frame
+    width = max(MIN_WIDTH, columns * (side + GAP) - GAP + 2 * MARGIN)
+    heading = _wrap(heading, width)
+    titles = [_wrap(row.title, width) for row in rows]
+    handles = _legend(rows)
+    legend_columns = len(handles) if width > 3.4 * len(handles) else 2
+    height = (_text_height(heading) + sum(map(_text_height, titles))
+              + sum(_line_height(row, side) * _lines(row) for row in rows)
+              + 0.26 * ceil(len(handles) / legend_columns) + 0.15)
+    sheet = _Sheet(width, height)
     if heading:
-        figure.suptitle(heading, fontsize=13)
+        sheet.write(heading, 13)
+    for row, title in zip(rows, titles, strict=True):
+        sheet.write(title, 11, fontweight='bold')
+        _draw_row(sheet, row, side)
+    sheet.figure.legend(handles=handles, loc='lower center', ncols=legend_columns,
+                        frameon=False, fontsize=10, borderaxespad=0.3,
+                        handlelength=1.4, columnspacing=1.6)
     with whole_file(path) as part:
-        figure.savefig(part, dpi=110)
+        sheet.figure.savefig(part, dpi=110)
+
+
+def _columns(row: SelectionRow) -> int:
+    """Frames in a line, so that all lines of a clip are about equally long."""
+    return ceil(len(row.images) / _lines(row))
+
+
+def _lines(row: SelectionRow) -> int:
+    return ceil(len(row.images) / FRAMES_IN_LINE)
+
+
+def _text_height(text: str) -> float:
+    return 0.1 + 0.21 * (text.count('\n') + 1) if text else 0.
+
+
+def _wrap(text: str, width: float) -> str:
+    return textwrap.fill(text, int((width - 2 * MARGIN) * LETTERS_PER_INCH))
+
+
+def _map_height(row: SelectionRow, side: float) -> float:
+    """Height of a score map: half as wide as a frame, as tall as frames are."""
+    return 0.5 * side * row.images.shape[1] / row.images.shape[2]
+
+
+def _line_height(row: SelectionRow, side: float) -> float:
+    maps = len(row.kept.maps) * (_map_height(row, side) + GAP)
+    return side * row.images.shape[1] / row.images.shape[2] + CAPTION + maps + GAP
+
+
+def _draw_row(sheet: _Sheet, row: SelectionRow, side: float) -> None:
+    columns = _columns(row)
+    height = side * row.images.shape[1] / row.images.shape[2]
+    left = (sheet.width - columns * (side + GAP) + GAP) / 2
+    for t in range(len(row.images)):
+        line, column = divmod(t, columns)
+        if line and not column:
+            sheet.top += _line_height(row, side)
+        x = left + column * (side + GAP)
+        _draw_frame(sheet.axes(x, side, height), row, t)
+        down = height + CAPTION
+        for ranked in row.kept.maps:
+            if t in ranked.scores:
+                ax = sheet.axes(x + side / 4, side / 2, _map_height(row, side), down)
+                _draw_map(ax, ranked, t)
+            down += _map_height(row, side) + GAP
+    sheet.top += _line_height(row, side)
 
 
 def _draw_frame(ax: Axes, row: SelectionRow, t: int) -> None:
-    image, kept = row.images[t].astype(float) / 255, row.kept
-    height, width = image.shape[:2]
-    brightness = np.full((height, width, 1), DIMMED)
-    box = kept.boxes[kept.frames.index(t)] if t in kept.frames else None
+    height, width = row.images.shape[1:3]
+    ax.imshow(dim(row.images[t], row.kept, t), interpolation='nearest', aspect='auto')
+    box = kept_box(row.kept, t)
     if box is not None:
-        top, left, bottom, right = _pixels(box, height, width)
-        brightness[round(top):round(bottom), round(left):round(right)] = 1
-    ax.imshow(image * brightness, interpolation='nearest')
-    if box is not None:
-        _frame(ax, (top, left, bottom, right), edgecolor=KEPT_COLOR, linewidth=3)
+        draw_box(ax, box, height, width, edgecolor=KEPT_COLOR, linewidth=3)
     truth = None if row.truth is None else row.truth[t]
     if truth is not None:
-        _frame(ax, _pixels(truth, height, width), edgecolor=TRUTH_COLOR, linewidth=1.5,
-               linestyle='--')
-    if kept.scores is not None:
-        ax.text(0.5, -0.03, f'score {kept.scores[t]:.2f}', transform=ax.transAxes,
-                ha='center', va='top', fontsize=9,
-                color=KEPT_COLOR if box is not None else '0.45')
+        draw_box(ax, truth, height, width, edgecolor=TRUTH_COLOR, linewidth=1.5,
+                 linestyle='--')
+    style = dict(transform=ax.transAxes, va='top', fontsize=9, color=(
+        KEPT_COLOR if t in row.kept.frames else DROPPED_COLOR))
+    down = -0.06 / ax.figure.get_figheight() / ax.get_position().height
+    ax.text(0, down, f'#{t}', ha='left', **style)
+    ax.text(1, down, score_text(row.kept, t), ha='right', **style)
 
 
-def _pixels(box: Box, height: int, width: int) -> Box:
-    return box[0] * height, box[1] * width, box[2] * height, box[3] * width
+def _draw_map(ax: Axes, ranked: ScoreMaps, t: int) -> None:
+    scores = ranked.scores[t]
+    ax.imshow(scores, cmap=SCORE_COLORS, vmin=0, vmax=1, interpolation='nearest',
+              aspect='auto')
+    if ranked.unit == 'anchor':
+        for row, column in ranked.chosen[t]:
+            ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False,
+                                   clip_on=False, edgecolor=KEPT_COLOR, linewidth=2))
 
 
-def _frame(ax: Axes, box: Box, **style) -> None:
-    top, left, bottom, right = box
-    ax.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top,
-                           fill=False, clip_on=False, **style))
+def _legend(rows: Sequence[SelectionRow]) -> list[Patch | Line2D]:
+    boxed = any(row.kept.are_boxes for row in rows)
+    handles = [
+        Patch(facecolor='none' if boxed else 'white', linewidth=2.5 if boxed else 1,
+              edgecolor=KEPT_COLOR if boxed else '0.5',
+              label='kept: what later blocks see'),
+        Patch(facecolor=str(DIMMED), label='dropped')
+    ]
+    units = {ranked.unit for row in rows for ranked in row.kept.maps}
+    if units:
+        what = 'places' if units == {'token'} else 'regions, best one framed'
+        handles.append(Line2D([], [], marker='s', markersize=9, linestyle='none',
+                              markerfacecolor='#fc8961', markeredgecolor='none',
+                              label=f'scores of the {what}: dark low, bright high'))
+    if any(row.truth is not None for row in rows):
+        handles.append(Patch(facecolor='none', edgecolor=TRUTH_COLOR, linestyle='--',
+                             label='where the action is (not told to the model)'))
+    return handles

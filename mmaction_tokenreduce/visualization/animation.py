@@ -1,0 +1,96 @@
+# Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
+"""A clip played with what a model drops of it in the dark."""
+import os
+import textwrap
+
+import numpy as np
+from matplotlib.animation import PillowWriter
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..whole_file import whole_file
+from .drawing import (
+    DROPPED_COLOR,
+    KEPT_COLOR,
+    dim,
+    draw_box,
+    kept_box,
+    score_text,
+)
+from .kept import KeptRegions
+
+__all__ = ['play_selection']
+
+WIDTH, BARS, CAPTION, MARGIN, DPI = 4., 0.55, 0.3, 0.15, 80  # inches; dots per inch
+
+
+def play_selection(images: np.ndarray, kept: KeptRegions, path: str | os.PathLike,
+                   title: str = '', fps: float = 8.) -> None:
+    """Write a GIF of sampled frames: dropped parts dark, a kept region framed.
+
+    Below runs a bar for each token frame: green where it was kept, as high as its score
+    by the first temporal selector that ranks (all alike where none does).
+
+    Args:
+        images: (F, H, W, 3) uint8 RGB, the sampled frames; frame f belongs to token
+            frame f * T // F.
+        kept: What the model kept, of T token frames.
+        path: The .gif file, written whole or not at all.
+        title: Written at the top.
+        fps: Frames a second.
+
+    Raises:
+        ValueError: If there are fewer images than token frames, or the path is no .gif.
+    """
+    if len(images) < kept.num_frames:
+        raise ValueError(f'{len(images)} images for {kept.num_frames} token frames')
+    if os.path.splitext(path)[1].lower() != '.gif':
+        raise ValueError(f'{path}: the moving picture is a .gif')
+    title = textwrap.fill(title, 50)
+    text = 0.1 + 0.2 * (title.count('\n') + 1) if title else 0.
+    tall = WIDTH * images.shape[1] / images.shape[2]
+    height = text + tall + CAPTION + BARS + 2 * MARGIN
+    width = WIDTH + 2 * MARGIN
+    figure = Figure(figsize=(width, height))
+    figure.text(MARGIN / width, 1 - 0.1 / height, title, va='top', fontsize=10)
+
+    def axes(bottom: float, tall: float) -> Axes:
+        return figure.add_axes((MARGIN / width, bottom / height, WIDTH / width,
+                                tall / height))
+
+    picture = axes(BARS + CAPTION + MARGIN, tall)
+    bars = axes(MARGIN, BARS)
+    writer = PillowWriter(fps=fps)
+    with whole_file(path) as part, writer.saving(figure, part, DPI):
+        for f, image in enumerate(images):
+            t = f * kept.num_frames // len(images)
+            _show(picture, image, kept, t, f'frame {f} of {len(images)}')
+            _show_bars(bars, kept, t)
+            writer.grab_frame()
+
+
+def _show(ax: Axes, image: np.ndarray, kept: KeptRegions, t: int, where: str) -> None:
+    ax.clear()
+    ax.set_axis_off()
+    ax.imshow(dim(image, kept, t), interpolation='nearest', aspect='auto')
+    box = kept_box(kept, t)
+    if box is not None:
+        draw_box(ax, box, *image.shape[:2], edgecolor=KEPT_COLOR, linewidth=3)
+    is_kept = t in kept.frames
+    words = [where, f'token frame #{t} {"kept" if is_kept else "dropped"}',
+             score_text(kept, t)]
+    ax.text(0, -0.08 / (ax.get_position().height * ax.figure.get_figheight()),
+            ', '.join(filter(None, words)), transform=ax.transAxes, va='top',
+            fontsize=9, color=KEPT_COLOR if is_kept else DROPPED_COLOR)
+
+
+def _show_bars(ax: Axes, kept: KeptRegions, now: int) -> None:
+    scores = np.nan_to_num(kept.scores[0]) if kept.scores else np.ones(kept.num_frames)
+    ax.clear()
+    ax.set_axis_off()
+    ax.set_xlim(-0.5, kept.num_frames - 0.5)
+    ax.set_ylim(0, 1.05)
+    places = range(kept.num_frames)
+    ax.axvspan(now - 0.5, now + 0.5, color='0.85')
+    ax.bar(places, np.maximum(scores, 0.04), width=0.7, color=[
+        KEPT_COLOR if t in kept.frames else '0.6' for t in places])

@@ -1,0 +1,207 @@
+# Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
+"""tools/visualize_tokens.py on a tiny model and a tiny video."""
+import importlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_run import NUM_CLASSES, forget_runs, write_clip, write_config
+
+from mmaction_tokenreduce.visualization import SelectionTrace
+
+CONFIG = '''
+_base_ = {base!r}
+model = dict(backbone=dict(
+    type='ReducedMViT', rel_pos_embed=False, reducers=[
+        dict(type='TemporalSelection', before=0, keep=0.5, strategy={strategy!r}),
+        dict(type='SpatialSelection', before=1, keep=0.6, strategy={spatial!r})]))
+{more}
+'''
+
+
+@pytest.fixture
+def tool(repo_dir, monkeypatch, tmp_path):
+    """The module tools/visualize_tokens.py, in an empty folder with a video in it."""
+    monkeypatch.syspath_prepend(str(repo_dir / 'tools'))
+    monkeypatch.chdir(tmp_path)
+    write_clip(Path('clip 1.mp4'), 1, frames=40)
+    yield importlib.import_module('visualize_tokens')
+    forget_runs()
+
+
+def config(strategy='perturbed_topk', spatial='perturbed_topk', more=''):
+    """Writes the config of a model with 4 token frames of 8x8 places."""
+    base = write_config(Path('base.py').absolute(), Path('.'))
+    Path('tiny.py').write_text(CONFIG.format(base=str(base), strategy=strategy,
+                                             spatial=spatial, more=more))
+    return 'tiny.py'
+
+
+def saved_model(tool, path, **changes):
+    """A model of the config with weights that make its choices differ."""
+    model = tool.build_model(tool.load_config(config(**changes)))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    torch.save(dict(state_dict=model.state_dict(), meta={}), path)
+    return model.eval()
+
+
+def view_of(tool, number=0, path='tiny.py'):
+    views, _ = tool.read_views(tool.load_config(path), path, 'clip 1.mp4')
+    return views[number]
+
+
+class Drawn:
+    """Takes the place of plot_selection and keeps what it is given."""
+
+    def __init__(self, monkeypatch, tool):
+        monkeypatch.setattr(tool, 'plot_selection', self)
+
+    def __call__(self, rows, path, heading=''):
+        (self.row, ) = rows
+        self.path, self.heading = path, heading
+
+
+def test_both_pictures_and_words(tool, capsys):
+    tool.main([config('uniform', 'random'), 'none', 'clip 1.mp4'])
+    out = capsys.readouterr().out.splitlines()
+    # T = 4 frames, of which 0 and 3; 6x6 of 8x8 places
+    assert out[-4:] == [
+        'Untrained weights',
+        'kept: 2 of 4 frames, 56% of their area (28% of the clip); token frames #0, #3',
+        'wrote work_dirs/tokens/tiny_clip 1.png',
+        'wrote work_dirs/tokens/tiny_clip 1.gif']
+    with Image.open('work_dirs/tokens/tiny_clip 1.gif') as moving:
+        assert moving.n_frames == 8
+    with Image.open('work_dirs/tokens/tiny_clip 1.png') as still:
+        assert still.width > 700
+
+
+def test_what_is_drawn_is_what_the_model_keeps_of_its_view(tool, monkeypatch, capsys):
+    model = saved_model(tool, 'a.pth')
+    view = view_of(tool)
+    with torch.inference_mode(), SelectionTrace(model) as trace:
+        scores = model(((view - 114.75) / 57.375)[None, None], stage='head')[0]
+    best, expected = int(scores.argmax()), trace.kept(0)
+    Path('names.txt').write_text('run\njump far\nswim\n')
+    drawn = Drawn(monkeypatch, tool)
+    tool.main([config(), 'a.pth', 'clip 1.mp4', '--out', 'new/kept.png', '--classes',
+               'names.txt', '--device', 'cpu'])
+    assert drawn.path == Path('new/kept.png')
+    np.testing.assert_array_equal(
+        drawn.row.images, view.permute(1, 2, 3, 0)[::2].numpy())  # frames 0, 2, 4, 6
+    assert drawn.row.kept.frames == expected.frames
+    np.testing.assert_allclose(drawn.row.kept.cells, expected.cells)
+    np.testing.assert_allclose(drawn.row.kept.scores, expected.scores, atol=1e-4)
+    name = ('run', 'jump far', 'swim')[best]
+    guess = f'Predicted class {best} ({name}), score {scores.softmax(0)[best]:.2f}'
+    assert drawn.row.title == f'{guess}; keeps {expected.summary()}'
+    assert drawn.heading == 'clip 1.mp4, tiny'
+    out = capsys.readouterr().out
+    assert guess in out
+    shown = re.findall(r'scores of the token frames: (.*)', out)[0]
+    assert shown == ', '.join(f'{score:.2f}' for score in expected.scores[0])
+
+
+def test_class_names_of_the_config(tool, monkeypatch, capsys):
+    saved_model(tool, 'a.pth')
+    path = config(more="test_dataloader = dict(dataset=dict(metainfo=dict("
+                  "classes=['a', 'b', 'c'])))")
+    Drawn(monkeypatch, tool)
+    tool.main([path, 'a.pth', 'clip 1.mp4', '--out', 'kept.png'])
+    assert re.search(r'Predicted class (0 \(a\)|1 \(b\)|2 \(c\)),',
+                     capsys.readouterr().out)
+
+
+def test_one_picture_of_another_view(tool, monkeypatch):
+    # the first 8 frames, every second of the later ones
+    clips = 'test_dataloader.dataset.pipeline.1.num_clips=2'
+    drawn = Drawn(monkeypatch, tool)
+    tool.main([config(), 'none', 'clip 1.mp4', '--view', '1', '--out', 'kept.png',
+               '--cfg-options', clips])
+    loaded = tool.load_config('tiny.py', {clips.split('=')[0]: 2})
+    views, _ = tool.read_views(loaded, 'tiny.py', 'clip 1.mp4')
+    assert len(views) == 2 and not torch.equal(views[0], views[1])
+    np.testing.assert_array_equal(drawn.row.images,
+                                  views[1].permute(1, 2, 3, 0)[::2].numpy())
+    tool.main([config(), 'none', 'clip 1.mp4', '--view', '1', '--cfg-options', clips,
+               '--seed', '3'])
+    assert drawn.path == Path('work_dirs/tokens/tiny_clip 1_view1.png')
+    assert Path('work_dirs/tokens/tiny_clip 1_view1.gif').is_file()
+    tool.main([config(), 'none', 'clip 1.mp4', '--out', 'moving.gif'])
+    assert Path('moving.gif').is_file() and not Path('kept.png').exists()
+
+
+def test_seed_decides_random_choices(tool, monkeypatch):
+    kept = []
+    drawn = Drawn(monkeypatch, tool)
+    for seed in ('1', '1', '2', '3', '4'):
+        tool.main([config('random', 'random'), 'none', 'clip 1.mp4', '--out', 'a.png',
+                   '--seed', seed])
+        kept.append((drawn.row.kept.frames, drawn.row.kept.boxes))
+    assert kept[0] == kept[1] and any(other != kept[0] for other in kept[2:])
+
+
+def test_frames_that_the_model_turns_to_rgb_are_drawn_in_rgb(tool, monkeypatch):
+    drawn = Drawn(monkeypatch, tool)
+    tool.main([config(), 'none', 'clip 1.mp4', '--out', 'a.png', '--cfg-options',
+               'model.data_preprocessor.to_rgb=True'])
+    np.testing.assert_array_equal(
+        drawn.row.images, view_of(tool).permute(1, 2, 3, 0)[::2].flip(-1).numpy())
+
+
+@pytest.mark.parametrize('arguments, words', [
+    (['gone.py', 'none', 'clip 1.mp4'], 'config file gone.py not found'),
+    (['CONFIG', 'gone.pth', 'clip 1.mp4'], 'no checkpoint file gone.pth'),
+    (['CONFIG', 'CONFIG', 'clip 1.mp4'], 'tiny.py is not a checkpoint'),
+    (['CONFIG', 'other.pth', 'clip 1.mp4'],
+     r'checkpoint other.pth does not fit the model of tiny.py: .*\d+ missing .*'
+     'convert_checkpoint.py'),
+    (['CONFIG', 'none', 'gone.mp4'], 'video gone.mp4 cannot be read: no such file'),
+    (['CONFIG', 'none', 'tiny.py'], 'video tiny.py cannot be read: '),
+    (['CONFIG', 'none', 'clip 1.mp4', '--view', '1'],
+     '--view 1: the test pipeline of tiny.py gives 1 views, 0 to 0'),
+    (['CONFIG', 'none', 'clip 1.mp4', '--view', '-1'], 'gives 1 views'),
+    (['CONFIG', 'none', 'clip 1.mp4', '--out', 'a.jpg'],
+     '--out a.jpg: must end in .png, .pdf, .svg or .gif'),
+    (['CONFIG', 'none', 'clip 1.mp4', '--out', '.'], '--out . is a directory'),
+    (['CONFIG', 'none', 'clip 1.mp4', '--device', 'abacus'],
+     '--device abacus cannot be used: '),
+    (['CONFIG', 'none', 'clip 1.mp4', '--classes', 'names.txt'],
+     f'names.txt has 2 names, the model {NUM_CLASSES} classes'),
+    (['CONFIG', 'none', 'clip 1.mp4', '--classes', 'gone.txt'], 'gone.txt'),
+    (['CONFIG', 'none', 'clip 1.mp4', '--cfg-options', 'model.backbone.reducers=[]'],
+     'Recognizer3D holds no selector to watch: its config has no reducers'),
+    (['CONFIG', 'none', 'clip 1.mp4', '--cfg-options', 'model.type=Recognizer2D'],
+     'model.type=Recognizer2D: only Recognizer3D'),
+    (['CONFIG', 'none', 'clip 1.mp4', '--cfg-options',
+      'model.backbone.reducers.0.keep=0.1'], 'keep=0.1 leaves none of 4 token frames'),
+    (['CONFIG', 'none', 'clip 1.mp4', '--cfg-options', 'model.cls_head.in_channels=17'],
+     r'the model cannot take one view of 3x8x32x32 \(C x T x H x W\): mat1 and mat2'),
+    (['CONFIG', 'none', 'clip 1.mp4', '--cfg-options', 'test_dataloader=None',
+      'test_pipeline=None'], 'has no test pipeline'),
+    (['CONFIG', 'none', 'clip 1.mp4', '--cfg-options',
+      'test_dataloader.dataset.pipeline.0.type=RawFrameDecode'],
+     "the test pipeline asks for 'frame_dir' of a sample, which a video file does not"),
+    (['CONFIG', 'none', 'clip 1.mp4', '--cfg-options',
+      'test_dataloader.dataset.pipeline.3.input_format=NCHW'],
+     "must decode a video, end in FormatShape"),
+    (['CONFIG', 'none', 'clip 1.mp4', '--cfg-options',
+      'test_dataloader.dataset.pipeline.2.type=DecordDecoder'],
+     'DecordDecoder is not in the'),
+])
+def test_mistakes_are_one_line(tool, capfd, arguments, words):
+    Path('names.txt').write_text('a\nb\n')
+    torch.save(dict(state_dict={'backbone.a': torch.zeros(1)}), 'other.pth')
+    path = config()
+    with pytest.raises(SystemExit) as ended:
+        tool.main([path if argument == 'CONFIG' else argument
+                   for argument in arguments])
+    assert ended.value.code == 2
+    lines = [line for line in capfd.readouterr().err.splitlines()
+             if line.startswith('error: ')]
+    assert len(lines) == 1 and re.search(words, lines[0]), lines
+    assert not Path('work_dirs').exists()
