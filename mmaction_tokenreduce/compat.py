@@ -12,6 +12,7 @@ Makefile; faults of single mmaction2 models are mended in the subclasses in ``mo
 """
 import functools
 import importlib.util
+import inspect
 import os
 import pickle
 import re
@@ -137,6 +138,27 @@ def _history_buffer_method(owner: Any, name: str) -> Any:
     return method
 
 
+def read_downloads_weights_only() -> bool:
+    """Have checkpoints from addresses read weights-only, as local files are.
+
+    Breaks: nothing, and that is the fault: ``load_from='https://…'`` goes through
+    ``torch.hub.load_state_dict_from_url``, which unpickles whatever it is sent
+    (``weights_only=False`` by default, torch 2.13).
+    Upstream: mmengine 0.10.7, ``load_from_http``; no issue known.
+    Can go: when torch's default changes, as that of ``torch.load`` did in 2.6.
+
+    Returns:
+        bool: Whether the function was replaced in this call.
+    """
+    from mmengine.runner import checkpoint
+    original = checkpoint.load_url
+    if isinstance(original, functools.partial) or 'weights_only' not in (
+            inspect.signature(original).parameters):
+        return False
+    checkpoint.load_url = functools.partial(original, weights_only=True)
+    return True
+
+
 def score_heads_in_float32() -> bool:
     """Give mmaction2's heads float32 scores to compute loss and accuracy from.
 
@@ -173,7 +195,8 @@ def apply() -> list[str]:
     Returns:
         list[str]: Names of the entries that changed something in this call.
     """
-    entries = (add_drn_stand_ins, allow_mmengine_checkpoints, score_heads_in_float32)
+    entries = (add_drn_stand_ins, allow_mmengine_checkpoints,
+               read_downloads_weights_only, score_heads_in_float32)
     return [entry.__name__ for entry in entries if entry()]
 
 

@@ -1,11 +1,14 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """compat: each entry mends its fault, only where it is, and once."""
 import copy
+import functools
 import importlib.util
 import pickle
 import socket
 import sys
+import threading
 import zipfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +18,7 @@ from mmaction.models import MViTHead
 from mmaction.structures import ActionDataSample
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
 
 from mmaction_tokenreduce import compat
 
@@ -153,6 +157,31 @@ def test_other_globals_stay_refused(tmp_path):
     torch.save(dict(config=Config(dict(a=1))), path)
     with pytest.raises(pickle.UnpicklingError, match='mmengine.config'):
         torch.load(path)
+
+
+class RunsCode:
+    def __reduce__(self):
+        return print, ('code in a checkpoint ran', )
+
+
+def test_downloaded_checkpoints_are_read_weights_only(tmp_path, monkeypatch, capsys):
+    """A server on the loopback device; mmengine would unpickle anything from it."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'hub'))
+    good = dict(state_dict=dict(weight=torch.ones(2)), loss=HistoryBuffer([1.0], [1]))
+    torch.save(good, tmp_path / 'good.pth')
+    torch.save(dict(state_dict=RunsCode()), tmp_path / 'bad.pth')
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f'http://127.0.0.1:{server.server_port}'
+        loaded = CheckpointLoader.load_checkpoint(f'{address}/good.pth',
+                                                  map_location='cpu', logger='silent')
+        with pytest.raises(pickle.UnpicklingError, match='[Ww]eights.only'):
+            CheckpointLoader.load_checkpoint(f'{address}/bad.pth', map_location='cpu',
+                                             logger='silent')
+        server.shutdown()
+    assert torch.equal(loaded['state_dict']['weight'], torch.ones(2))
+    assert 'code in a checkpoint ran' not in capsys.readouterr().out
 
 
 def test_heads_take_bfloat16_scores():
