@@ -237,6 +237,26 @@ def test_frozen_stages_stay_frozen():
     assert all(p.requires_grad for p in model.layers[1].parameters())
 
 
+def test_image_weights_are_inflated_as_in_mmaction2(tmp_path):
+    state, video = {}, SwinTransformer3D(**TINY, pretrained2d=False)
+    for name, value in video.state_dict().items():
+        if name == 'patch_embed.proj.weight':
+            value = torch.randn(16, 3, 4, 4)
+        elif 'bias_table' in name:
+            value = torch.randn(49, value.shape[1])
+        state[name.replace('norm3.', 'norm.')] = value
+    path = str(tmp_path / 'image.pth')
+    torch.save(dict(model=state), path)
+    models = [SwinTransformer3D(**TINY, pretrained=path),
+              ReducedSwin3D(**TINY, pretrained=path, reducers=[temporal(0, 0.5)])]
+    for model in models:
+        model.init_weights()
+    want, got = (model.state_dict() for model in models)
+    assert want['layers.0.blocks.0.attn.relative_position_bias_table'].shape == (343, 1)
+    for name, value in want.items():
+        assert torch.equal(got[name], value), name
+
+
 @pytest.mark.parametrize('kwargs,message', [
     (dict(window_mode='dense'), "window_mode='dense': allowed are packed, padded"),
     (dict(reducers=[temporal(4, 0.5)]),

@@ -7,6 +7,7 @@ to frames in Video Swin), and windows are cut without padding in time unless
 
 Legend: B batch, T H W grid of tokens, C channels.
 """
+import warnings
 from collections.abc import Mapping, Sequence
 
 from mmaction.models.backbones.swin import SwinTransformer3D
@@ -50,7 +51,9 @@ class ReducedSwin3D(SwinTransformer3D):
                  reducers: Sequence[Mapping] = (),
                  window_mode: str = 'packed',
                  **kwargs) -> None:
-        super().__init__(*args, **kwargs)  # names a misspelt argument
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', 'torch.meshgrid')  # mmaction2's call
+            super().__init__(*args, **kwargs)  # names a misspelt argument
         if window_mode not in _WINDOW_MODES:
             raise ValueError(f'ReducedSwin3D: window_mode={window_mode!r}: allowed are '
                              f'{", ".join(_WINDOW_MODES)}')
