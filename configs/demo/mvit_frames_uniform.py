@@ -1,0 +1,6 @@
+# 3 of 8 token frames, always the first, the fourth and the last.
+_base_ = './mvit_stts.py'
+model = dict(
+    backbone=dict(reducers=[
+        dict(type='TemporalSelection', before=0, keep=0.375, strategy='uniform')
+    ]))

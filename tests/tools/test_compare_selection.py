@@ -1,0 +1,69 @@
+# Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
+"""The comparison of ways to select: what it runs, keeps and prints."""
+import importlib
+import json
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+
+@pytest.fixture
+def tool(repo_dir, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(repo_dir / 'tools'))
+    module = importlib.import_module('compare_selection')
+    monkeypatch.setattr(module, 'RUNS', tmp_path / 'runs')
+    with DefaultScope.overwrite_default_scope('mmaction'):
+        yield module
+
+
+def test_ways_of_one_budget_cost_alike(tool):
+    frames = [tool.gflops(name) for name in tool.WAYS if name.startswith('frames')]
+    regions = [tool.gflops(name) for name in tool.WAYS if name.startswith('regions')]
+    assert max(frames) <= 1.03 * min(frames) and max(regions) <= 1.03 * min(regions)
+    assert max(frames + regions) < 0.6 * tool.gflops('dense')
+
+
+def test_results_are_kept_and_not_made_again(tool, monkeypatch):
+    runs = []
+
+    def run(name, seed):
+        runs.append((name, seed))
+        if name == 'frames_random':
+            raise tool.StepFailed('train.py ended with status 1')
+        return 0.5 + seed / 10
+
+    monkeypatch.setattr(tool, 'train_and_test', run)
+    ways = ['frames_stts', 'frames_random']
+    with pytest.raises(tool.StepFailed):
+        tool.compare([1], ways)
+    assert json.loads((tool.RUNS / 'results.json').read_text())['frames_stts'] == {
+        '1': 0.6}
+    runs.clear()
+    monkeypatch.setattr(tool, 'train_and_test',
+                        lambda name, seed: runs.append((name, seed)) or 0.25)
+    results = tool.compare([1, 2], ways)
+    assert runs == [('frames_random', 1), ('dense', 2), ('frames_stts', 2),
+                    ('frames_random', 2)]
+    lines = tool.table(results, [1, 2]).splitlines()
+    assert lines[2].startswith('| dense |')
+    assert lines[2].endswith('| 0.425 | 0.600 | 0.250 |')
+    assert len(lines) == 5  # ways without a result have no row
+
+
+def test_training_starts_from_the_dense_model_of_the_same_seed(tool, repo_dir,
+                                                               monkeypatch):
+    commands = []
+
+    def run(command, log, title, steps=0):
+        commands.append(command)
+        return 'Epoch(test) [4/4] acc/top1: 0.7500'
+
+    monkeypatch.setattr(tool, 'run', run)
+    monkeypatch.setattr(tool.Path, 'read_text', lambda path: 'a 1\n' * 32)
+    assert tool.train_and_test('frames_uniform', 3) == 0.75
+    train, test = (' '.join(command) for command in commands)
+    dense = Config.fromfile(repo_dir / 'configs/demo/mvit_dense.py')
+    dense = dense.train_cfg.max_epochs
+    assert '--seed 3' in train and f'seed_3/dense/epoch_{dense}.pth' in train
+    assert 'mvit_frames_uniform.py' in test
