@@ -14,10 +14,12 @@ from .strategies import (
     UniformTopK,
 )
 from .temporal_selection import TemporalSelection
+from .token_merging import MERGE_STRATEGIES, Merge, TokenMerging
 
 __all__ = [
-    'SCORE_NETS', 'STRATEGIES', 'CLSAttentionTopK', 'Carried', 'Choice', 'FastLinear',
-    'GridReducer', 'GumbelTopK', 'PaperScoreNet', 'PerturbedTopK', 'RandomTopK',
-    'ReleasedScoreNet', 'SelectionError', 'SpatialSelection', 'TemporalSelection',
-    'UniformTopK', 'min_max_normalize', 'replace_linears'
+    'MERGE_STRATEGIES', 'SCORE_NETS', 'STRATEGIES', 'CLSAttentionTopK', 'Carried',
+    'Choice', 'FastLinear', 'GridReducer', 'GumbelTopK', 'Merge', 'PaperScoreNet',
+    'PerturbedTopK', 'RandomTopK', 'ReleasedScoreNet', 'SelectionError',
+    'SpatialSelection', 'TemporalSelection', 'TokenMerging', 'UniformTopK',
+    'min_max_normalize', 'replace_linears'
 ]

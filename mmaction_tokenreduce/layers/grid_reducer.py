@@ -32,9 +32,11 @@ class Carried(NamedTuple):
     Attributes:
         places: Where the tokens stand in the full grid.
         cls_attention: (B, T*H*W), attention of the class token to each of them.
+        positions: (B, T*H*W, C), position embedding of each of them.
     """
     places: Places | None = None
     cls_attention: Tensor | None = None
+    positions: Tensor | None = None
 
 
 class GridReducer(nn.Module):
@@ -163,10 +165,12 @@ class GridReducer(nn.Module):
         return (x, thw) if carried is None else (x, thw, carried)
 
     def _carry(self, carried: Carried, thw: Size3, choice: Choice) -> Carried:
-        places, attention = carried
+        places, attention, positions = carried
         if places is not None:
             places = self.move(places, thw, choice)
         if attention is not None:
             attention, _ = self.reduce(attention.unsqueeze(-1), thw, choice)
             attention = attention.squeeze(-1)
-        return Carried(places, attention)
+        if positions is not None:
+            positions, _ = self.reduce(positions, thw, choice)
+        return Carried(places, attention, positions)

@@ -14,11 +14,17 @@ class FastLinear(nn.Linear):
         return linear(x, self.weight, self.bias)
 
 
-def replace_linears(module: nn.Module) -> None:
-    """Let every plain ``nn.Linear`` below ``module`` compute as :class:`FastLinear`.
+def replace_linears(module: nn.Module,
+                    kinds: tuple[type[nn.Linear], ...] = (nn.Linear, )) -> None:
+    """Let plain linear layers below ``module`` compute as :class:`FastLinear`.
 
-    Parameters, names and hooks stay; subclasses of ``nn.Linear`` are left alone.
+    Parameters, names and hooks stay.
+
+    Args:
+        module: Whose children are changed.
+        kinds: The exact classes to change; others, subclasses among them, are left
+            alone.
     """
     for child in module.modules():
-        if type(child) is nn.Linear:
+        if type(child) in kinds:
             child.__class__ = FastLinear

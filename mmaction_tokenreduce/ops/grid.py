@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .precision import no_autocast
+
 Size3 = tuple[int, int, int]
 
 
@@ -130,7 +132,7 @@ def keep_frames(x: Tensor, thw: Size3, index: Tensor) -> Tensor:
 def mix_frames(x: Tensor, thw: Size3, weight: Tensor) -> Tensor:
     """Frames summed with ``weight`` (B, K, T) (eq. 9): (B, E + K*H*W, C)."""
     extra, grid = split_extra(x, thw)
-    with torch.autocast(x.device.type, enabled=False):  # as exact as gathering
+    with no_autocast(x):  # as exact as gathering
         frames = weight.to(x.dtype) @ grid.flatten(2)
     return torch.cat((extra, frames.view(len(x), -1, x.shape[-1])), dim=1)
 
@@ -175,7 +177,7 @@ def keep_tokens(x: Tensor, thw: Size3, index: Tensor) -> Tensor:
 def mix_tokens(x: Tensor, thw: Size3, weight: Tensor) -> Tensor:
     """Places of each frame summed with ``weight`` (B*T, K, H*W): (B, E + T*K, C)."""
     extra, grid = split_extra(x, thw)
-    with torch.autocast(x.device.type, enabled=False):  # as exact as gathering
+    with no_autocast(x):  # as exact as gathering
         tokens = weight.to(x.dtype) @ grid.flatten(0, 1)
     return torch.cat((extra, tokens.view(len(x), -1, x.shape[-1])), dim=1)
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .precision import no_autocast
+
 GradientKind = Literal['full', 'full_no_baseline', 'diagonal']
 GRADIENTS = ('full', 'full_no_baseline', 'diagonal')
 
@@ -78,7 +80,7 @@ def perturbed_topk(scores: Tensor,
     _check_k(k, scores.shape[1])
     if gradient not in GRADIENTS:
         raise ValueError(f'gradient={gradient!r}: allowed are {", ".join(GRADIENTS)}')
-    with torch.autocast(scores.device.type, enabled=False):
+    with no_autocast(scores):
         scores = scores.float()
         if noise is None:
             noise = torch.randn(
@@ -114,7 +116,7 @@ def gumbel_topk(scores: Tensor, k: int, tau: float = 1.0,
         ValueError: If ``k`` is not in [1, L].
     """
     _check_k(k, scores.shape[-1])
-    with torch.autocast(scores.device.type, enabled=False):
+    with no_autocast(scores):
         scores = scores.float()
         if noise is None:
             noise = -torch.empty_like(scores).exponential_().log()

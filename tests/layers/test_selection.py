@@ -130,8 +130,8 @@ def test_places_follow_the_choice():
     x = tokens()
     places = Places.of_full_grid(2, THW, x.device)
     y, thw, carried = temporal(x, THW, Carried(places))
-    y, thw, (places, attention) = spatial(y, thw, carried)
-    assert attention is None
+    y, thw, (places, attention, positions) = spatial(y, thw, carried)
+    assert attention is None and positions is None
     assert places.frame.tolist() == first[0].index.tolist()
     anchor = second[0].index.view(2, 2)
     assert places.top.tolist() == (anchor // 3).float().tolist()
