@@ -1,62 +1,98 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """Reducers meet the registry here: config lists become modules at places of a host."""
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from mmaction.registry import MODELS
 from torch import nn
 
-from ..layers import GridReducer, SpatialSelection, TemporalSelection
+from ..layers import GridReducer, SpatialSelection, TemporalSelection, TokenMerging
 
-for _reducer in (TemporalSelection, SpatialSelection):
+for _reducer in (TemporalSelection, SpatialSelection, TokenMerging):
     MODELS.register_module(module=_reducer)
 
-Placed = dict[int, list[GridReducer]]
+Reducer = GridReducer | TokenMerging
+Placed = dict[int, list[Reducer]]
 
 
-def build_reducers(cfgs: Sequence[Mapping], channels: Sequence[int], host: str,
-                   no_cls_attention: Mapping[int, str]
-                   ) -> tuple[nn.ModuleList, Placed]:
+@dataclass(frozen=True)
+class Offer:
+    """What a host can give to reducers.
+
+    Attributes:
+        host: Its name, for messages.
+        channels: Width of the tokens before each block (or stage).
+        no_cls_attention: Places before which there is no attention of a class token,
+            and why.
+        no_scores: Places before which there is no attention to tell which tokens
+            matter, and why.
+        merging: Whether its blocks can do without a grid.
+        no_positions: Why there are no position embeddings to merge; empty if there
+            are.
+    """
+    host: str
+    channels: Sequence[int]
+    no_cls_attention: Mapping[int, str] = field(default_factory=dict)
+    no_scores: Mapping[int, str] = field(default_factory=dict)
+    merging: bool = False
+    no_positions: str = ''
+
+
+def build_reducers(cfgs: Sequence[Mapping],
+                   offer: Offer) -> tuple[nn.ModuleList, Placed]:
     """Build the ``reducers`` of a host's config.
 
     Args:
         cfgs: One dict each: ``type``, ``before`` (index of a block, or of a stage in
             hosts that count stages) and the reducer's own arguments.
-        channels: Width of the tokens before each block (or stage) of the host.
-        host: The host's name, for messages.
-        no_cls_attention: Places before which there is no attention of a class token
-            to rank by, and why.
+        offer: What the host can give.
 
     Returns:
         The modules in the order of the config, and the same modules by the place they
-        act before; at one place temporal selection comes first.
+        act before; at one place temporal selection comes first, merging last.
 
     Raises:
-        ValueError: If a reducer is not one, its place does not exist, or its strategy
-            cannot serve there.
+        ValueError: If a reducer is not one, its place does not exist, or it cannot
+            serve there.
     """
     modules, placed = nn.ModuleList(), {}
     for number, cfg in enumerate(cfgs):
-        where = f'{host}: reducers[{number}]'
+        where = f'{offer.host}: reducers[{number}]'
         if not isinstance(cfg, Mapping) or 'type' not in cfg:
             raise ValueError(f'{where}={cfg!r}: must be a dict with a type')
         cfg = dict(cfg)
         if 'in_channels' in cfg:
             raise ValueError(f'{where}: in_channels is given by the host, leave it out')
         place = cfg.pop('before', None)
-        if not isinstance(place, int) or not 0 <= place < len(channels):
+        if not isinstance(place, int) or not 0 <= place < len(offer.channels):
             raise ValueError(f'{where} ({cfg["type"]}): before={place!r}: allowed are '
-                             f'0 to {len(channels) - 1}')
+                             f'0 to {len(offer.channels) - 1}')
         try:
-            reducer = MODELS.build(dict(cfg, in_channels=channels[place]))
+            reducer = MODELS.build(dict(cfg, in_channels=offer.channels[place]))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f'{where}: {error}') from error
-        if not isinstance(reducer, GridReducer):
-            raise ValueError(f'{where}: type={cfg["type"]!r} is not a grid reducer')
-        if reducer.needs_cls_attention and place in no_cls_attention:
-            raise ValueError(f"{where} ({cfg['type']}): strategy='cls_attention' "
-                             f'cannot serve before={place}: {no_cls_attention[place]}')
+        problem = _cannot_serve(reducer, place, offer)
+        if problem:
+            raise ValueError(f'{where} ({cfg["type"]}) before={place}: {problem}')
         modules.append(reducer)
         placed.setdefault(place, []).append(reducer)
     for reducers in placed.values():
         reducers.sort(key=lambda reducer: reducer.rank)
     return modules, placed
+
+
+def _cannot_serve(reducer: nn.Module, place: int, offer: Offer) -> str | None:
+    """Why a reducer cannot act at a place of a host, or None."""
+    if isinstance(reducer, TokenMerging):
+        if not offer.merging:
+            return f'is not a grid reducer, and {offer.host} needs a grid of tokens'
+        if reducer.needs_scores and place in offer.no_scores:
+            return f'filter=True cannot serve here: {offer.no_scores[place]}'
+        if reducer.needs_positions and offer.no_positions:
+            return f'motion=True cannot serve here: {offer.no_positions}'
+    elif not isinstance(reducer, GridReducer):
+        return 'is not a grid reducer' + (' and no merging' if offer.merging else '')
+    elif reducer.needs_cls_attention and place in offer.no_cls_attention:
+        return ("strategy='cls_attention' cannot serve here: "
+                f'{offer.no_cls_attention[place]}')
+    return None

@@ -18,6 +18,7 @@ from mmengine.model import BaseModule
 from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 
+from ...ops.attention import cls_row
 from ...ops.grid import Places, Size3
 from ...ops.linear import linear
 from ...ops.pooling import depthwise_conv3d, max_pool_frames
@@ -65,7 +66,7 @@ class FusedAttention(MultiScaleAttention):
                 trunc_normal_(table, std=0.02)
 
     def forward(self, x: Tensor, thw: Size3, full: Size3 | None = None,
-                places: Places | None = None, cls_row: bool = False
+                places: Places | None = None, with_row: bool = False
                 ) -> tuple[Tensor, Size3, Tensor | None]:
         """Attend within a clip.
 
@@ -74,7 +75,7 @@ class FusedAttention(MultiScaleAttention):
             thw: Its grid.
             full: The grid if nothing had been dropped (relative positions only).
             places: Where its tokens stand there; None if nothing was dropped.
-            cls_row: Whether the class token's attention is wanted.
+            with_row: Whether the class token's attention is wanted.
 
         Returns:
             Tokens (B, N', C') on the pooled query grid, that grid, and the attention
@@ -98,18 +99,17 @@ class FusedAttention(MultiScaleAttention):
         if self.residual_pooling:
             extra = int(self.with_cls_token)
             out = torch.cat((out[:, :, :extra], out[:, :, extra:] + q[:, :, extra:]), 2)
-        row = self._cls_row(q, k, k_thw, q_thw) if cls_row else None
+        row = self._attention_of_class_token(q, k, k_thw, q_thw) if with_row else None
         return self.proj(out.transpose(1, 2).flatten(2)), q_thw, row
 
-    @torch.no_grad()  # what it is for, a selection, is not differentiated
-    def _cls_row(self, q: Tensor, k: Tensor, k_thw: Size3, q_thw: Size3) -> Tensor:
+    def _attention_of_class_token(self, q: Tensor, k: Tensor, k_thw: Size3,
+                                  q_thw: Size3) -> Tensor:
         """Attention of the class token, mean over heads, on the query grid.
 
         Keys are pooled: each place reads the key that covers it. Relative positions add
         nothing to the class token's logits.
         """
-        logits = q[:, :, 0].unsqueeze(2) @ k.transpose(2, 3)  # (B, n, 1, 1 + M)
-        row = (logits.float() * q.shape[-1]**-0.5).softmax(-1)[:, :, 0, 1:].mean(1)
+        row = cls_row(q, k, q.shape[-1]**-0.5)
         grid = row.unflatten(1, k_thw).unsqueeze(1)
         return F.interpolate(grid, q_thw, mode='nearest').flatten(1)
 
@@ -171,14 +171,14 @@ class FusedBlock(MultiScaleBlock):
         return (1, 1, 1) if self.pool_skip is None else tuple(self.pool_skip.stride)
 
     def forward(self, x: Tensor, thw: Size3, full: Size3 | None = None,
-                places: Places | None = None, cls_row: bool = False
+                places: Places | None = None, with_row: bool = False
                 ) -> tuple[Tensor, Size3, Tensor | None]:
         """Tokens (B, N, C) on ``thw`` to (B, N', C') on the next grid.
 
         The other arguments, and what is returned, are those of :class:`FusedAttention`.
         """
         normed = self.norm1(x)
-        attended, out_thw, row = self.attn(normed, thw, full, places, cls_row)
+        attended, out_thw, row = self.attn(normed, thw, full, places, with_row)
         widens_here = self.dim_mul_in_attention and self.proj is not None
         skip = self.proj(normed) if widens_here else x
         if self.pool_skip is not None:

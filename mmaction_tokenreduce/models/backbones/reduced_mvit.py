@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...layers import Carried, GridReducer, replace_linears
 from ...ops.grid import Places, Size3
-from ..reducers import build_reducers
+from ..reducers import Offer, build_reducers
 from .multiscale_block import FusedBlock, pooled_size
 
 
@@ -80,8 +80,8 @@ class ReducedMViT(MViT):
         if not self.with_cls_token:
             missing = dict.fromkeys(range(len(self.blocks)), 'with_cls_token=False')
         self.reducers, self._reducers_before = build_reducers(
-            reducers, [block.in_dims for block in self.blocks], type(self).__name__,
-            missing)
+            reducers, Offer(type(self).__name__,
+                            [block.in_dims for block in self.blocks], missing))
         replace_linears(self)
         self._has_relative_positions = self.blocks[0].attn.rel_pos_embed
 

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from ...layers import SpatialSelection, replace_linears
 from ...ops.grid import Size3
 from ...ops.windows import window_plan
-from ..reducers import build_reducers
+from ..reducers import Offer, build_reducers
 from .window_block import FusedWindowBlock
 
 _WINDOW_MODES = ('packed', 'padded')
@@ -64,7 +64,7 @@ class ReducedSwin3D(SwinTransformer3D):
         widths = [layer.embed_dims for layer in self.layers]
         missing = dict.fromkeys(range(len(widths)), 'Video Swin has no class token')
         self.reducers, self._reducers_before = build_reducers(
-            reducers, widths, type(self).__name__, missing)
+            reducers, Offer(type(self).__name__, widths, missing))
         # Regions make small windows whose distances the sliced index gets wrong.
         sliced = window_mode == 'padded' and not any(
             isinstance(reducer, SpatialSelection) for reducer in self.reducers)
