@@ -37,6 +37,9 @@ def parser() -> argparse.ArgumentParser:
         help='channels, frames, height and width of the view; else what the test '
         'pipeline of the config gives')
     result.add_argument(
+        '--depth', type=int, default=2,
+        help='how many levels of submodules are parts; 2 unless given')
+    result.add_argument(
         '--json', action='store_true',
         help='print one JSON object: shape, params, gflops, parts, operators (GFLOPs '
         'by kind of operation) and not_counted (calls by operation)')
@@ -62,18 +65,28 @@ def view_shape(args: argparse.Namespace, config: Config) -> Shape:
         raise ConfigError(f'config file {args.config}: {error}') from error
 
 
-def count(config: Config, shape: Shape, path: str) -> Complexity:
+def count(config: Config, shape: Shape, path: str, depth: int) -> Complexity:
     """Build the model of a config and count one view of the given size.
 
+    On the ``meta`` device, which takes no arithmetic; a model that cannot be there,
+    because it looks at values, runs once for real.
+
     Raises:
-        ConfigError: If it is no 3D recogniser, or cannot take this size.
+        ConfigError: If ``depth`` is below 1, or the model is no 3D recogniser, or
+            cannot take this size.
     """
+    if depth < 1:
+        raise ConfigError(f'--depth must be at least 1, got {depth}')
     model = build_model(config)
     if not isinstance(model, Recognizer3D):
         raise ConfigError(f'config file {path}: model.type={config.model.type}: only '
                           'Recognizer3D and its subclasses can be counted')
+    clip = torch.empty(1, *shape, device='meta')
+    with contextlib.suppress(Exception):
+        return count_complexity(model.to('meta'), clip, recognizer_forward, depth)
+    model, clip = build_model(config), torch.zeros(1, *shape)
     try:
-        return count_complexity(model, torch.zeros(1, *shape), recognizer_forward)
+        return count_complexity(model, clip, recognizer_forward, depth)
     except Exception as error:
         raise ConfigError(
             f'the model of {path} cannot take one view of {_size(shape)} (C x T x H x '
@@ -98,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with report_mistakes(), contextlib.redirect_stdout(sys.stderr):
         config = load_config(args.config, args.cfg_options, ('model', ))
         shape = view_shape(args, config)
-        result = count(config, shape, args.config)
+        result = count(config, shape, args.config, args.depth)
     if args.json:
         print(json.dumps(dict(shape=list(shape), **result.as_dict()), indent=2))
     else:

@@ -1,6 +1,10 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
-"""Hooks and optimiser wrappers; ``cli`` is what ``tools/`` run."""
+"""Hooks, optimiser wrappers and schedulers; ``cli`` is what ``tools/`` run."""
 from .hooks import CheckLoadHook, RandomStateHook, SigmaDecayHook
 from .optimizers import CPUAmpOptimWrapper
+from .schedulers import HeldCosineLR
 
-__all__ = ['CPUAmpOptimWrapper', 'CheckLoadHook', 'RandomStateHook', 'SigmaDecayHook']
+__all__ = [
+    'CPUAmpOptimWrapper', 'CheckLoadHook', 'HeldCosineLR', 'RandomStateHook',
+    'SigmaDecayHook'
+]

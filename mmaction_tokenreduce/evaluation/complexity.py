@@ -3,11 +3,11 @@
 
 fvcore traces one forward pass in eval mode; ``flop_handles.py`` says what is counted
 and by which convention. A result that nothing depends on is not counted: the trace
-drops it.
+drops it. On the ``meta`` device the count is the same and no arithmetic is done.
 """
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 
 from .flop_handles import HANDLES, SHOWN_OPS, TRIVIAL_OPS
+from .meta_convolutions import RecordedConvolutions
 
 __all__ = ['Complexity', 'Part', 'count_complexity', 'recognizer_forward']
 
@@ -112,21 +113,29 @@ def recognizer_forward(model: nn.Module, clips: Tensor) -> Any:
 
 def count_complexity(model: nn.Module,
                      inputs: Tensor | tuple[Tensor, ...],
-                     forward: Forward | None = None) -> Complexity:
+                     forward: Forward | None = None,
+                     depth: int = 2) -> Complexity:
     """Count the parameters and multiply-adds of one forward pass in eval mode.
 
     Args:
-        model: Any module; its training flags are restored.
-        inputs: What it is called with: a tensor or a tuple of tensors.
+        model: Any module; its training flags are restored. On the ``meta`` device
+            (``model.to('meta')``) the count takes no arithmetic and next to no
+            memory; a model that looks at values (``x.item()``) cannot be there.
+        inputs: What it is called with: a tensor or a tuple of tensors, on the
+            model's device.
         forward: How it is called, ``forward(model, *inputs)``; ``model(*inputs)``
             unless given. See ``recognizer_forward``.
+        depth: How many levels of submodules are parts.
 
     Returns:
-        The cost, by part: the top two levels of submodules.
+        The cost, in total and by part.
 
     Raises:
         TypeError: If the forward pass returns no tensor.
+        ValueError: If ``depth`` is below 1.
     """
+    if depth < 1:
+        raise ValueError(f'depth={depth}: must be at least 1')
     if isinstance(inputs, Tensor):
         inputs = (inputs, )
     shown: Counter[str] = Counter()
@@ -134,14 +143,15 @@ def count_complexity(model: nn.Module,
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     analysis.set_op_handle(**HANDLES, **{op: None for op in TRIVIAL_OPS})
     analysis.set_op_handle(**{op: _only_list(shown, op) for op in SHOWN_OPS})
-    with _eval_mode(model):
+    on_meta = any(tensor.is_meta for tensor in inputs)
+    with _eval_mode(model), RecordedConvolutions() if on_meta else nullcontext():
         flops = int(analysis.total())
     by_operator = analysis.by_operator().most_common()
     not_counted = analysis.unsupported_ops() + shown
     return Complexity(
         params=sum(parameter.numel() for parameter in model.parameters()),
         flops=flops,
-        parts=_parts(model, analysis.by_module()),
+        parts=_parts(model, analysis.by_module(), depth),
         operators={name: int(count) for name, count in by_operator if count},
         not_counted=dict(sorted(not_counted.items())))
 
@@ -207,31 +217,31 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = flag
 
 
-def _part_name(module_name: str) -> str:
-    """The part that a module belongs to: its name's first two levels."""
-    return '.'.join(module_name.split('.')[:2]) or _OWN
-
-
-def _parts(model: nn.Module, flops: Mapping[str, int]) -> dict[str, Part]:
+def _parts(model: nn.Module, flops: Mapping[str, int], depth: int) -> dict[str, Part]:
     """Share parameters and multiply-adds out to parts, in the model's order.
 
     Args:
         model: The model that was counted.
         flops: Inclusive multiply-adds by module name, under ``'model'``.
+        depth: How many levels of a module's name make the part that it belongs to.
     """
+
+    def part_name(module_name: str) -> str:
+        return '.'.join(module_name.split('.')[:depth]) or _OWN
+
     own_flops: dict[str, int] = {}
     for name, _ in model.named_modules():
-        own_flops.setdefault(_part_name(name), 0)
-        if name.count('.') > 1:
+        own_flops.setdefault(part_name(name), 0)
+        if name.count('.') >= depth:
             continue
         count = int(flops[f'model.{name}' if name else 'model'])
-        own_flops[_part_name(name)] += count
+        own_flops[part_name(name)] += count
         if name:  # what a child does is not its parent's own
-            own_flops[_part_name(name.rpartition('.')[0])] -= count
+            own_flops[part_name(name.rpartition('.')[0])] -= count
     own_flops[_OWN] += int(flops['']) - int(flops['model'])
     own_params: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
-        own_params[_part_name(name.rpartition('.')[0])] += parameter.numel()
+        own_params[part_name(name.rpartition('.')[0])] += parameter.numel()
     return {
         name: Part(own_params[name], count)
         for name, count in own_flops.items() if count or own_params[name]

@@ -95,6 +95,31 @@ def test_operations_cost_what_the_hand_says(name):
     assert not result.not_counted
 
 
+# The others make tensors on a CPU, or are made for CPUs alone.
+@pytest.mark.parametrize('name', sorted(
+    PRODUCTS.keys() - {'embedding_bag', 'attention_flash_cpu'}))
+def test_the_meta_device_counts_alike(name):
+    function, shapes, expected = PRODUCTS[name]
+    inputs = tuple(torch.empty(shape, device='meta') for shape in shapes)
+    result = count_complexity(Apply(function), inputs)
+    assert result.flops == expected
+    assert not result.not_counted
+
+
+def test_convolutions_on_the_meta_device():
+    """Grouped, strided, dilated, transposed, with bias: as on a CPU."""
+    layers = [nn.Conv1d(4, 6, 3, stride=2, dilation=2, groups=2),
+              nn.ConvTranspose1d(6, 4, 3, stride=2, output_padding=1, groups=2),
+              nn.Unflatten(2, (-1, 2)), nn.Conv2d(4, 6, (3, 2), padding=(1, 0)),
+              nn.Unflatten(3, (-1, 1)), nn.ConvTranspose3d(6, 2, 2, bias=False)]
+    model = nn.Sequential(*layers)
+    on_cpu = count_complexity(model, torch.randn(2, 4, 29))
+    on_meta = count_complexity(model.to('meta'), torch.empty(2, 4, 29, device='meta'))
+    assert on_meta == on_cpu
+    assert list(on_cpu.operators) == ['convolution'] and len(on_cpu.parts) == 4
+    assert all(part.flops for part in on_cpu.parts.values())
+
+
 def test_grouped_convolution():
     conv = nn.Conv3d(8, 12, (3, 3, 3), stride=(1, 2, 2), padding=1, groups=4)
     result = count_complexity(conv, torch.randn(2, 8, 4, 6, 6))
@@ -177,6 +202,22 @@ def test_parts_are_two_levels_and_sum_to_the_total():
     assert sum(result.operators.values()) == result.flops
     table = result.table()
     assert 'body.blocks' in table and 'not counted: nothing' in table
+
+
+def test_parts_of_other_depths():
+    x = torch.randn(1, 6, 4)
+    whole = count_complexity(TwoLevels(), x)
+    top = count_complexity(TwoLevels(), x, depth=1)
+    assert top.parts == {'(model)': Part(3, 6 * 6 * 4), 'body': Part(45, 2 * 6 * 16),
+                         'head': Part(10, 6 * 8)}
+    deep = count_complexity(TwoLevels(), x, depth=4)
+    assert deep.parts == {'(model)': Part(3, 6 * 6 * 4), 'body': Part(5, 0),
+                          'body.blocks.0.0': Part(20, 6 * 16),
+                          'body.blocks.1': Part(20, 6 * 16), 'head': Part(10, 6 * 8)}
+    assert (top.flops, top.params) == (deep.flops, deep.params) == (
+        whole.flops, whole.params)
+    with pytest.raises(ValueError, match='depth=0: must be at least 1'):
+        count_complexity(TwoLevels(), x, depth=0)
 
 
 def test_counts_eval_mode_and_restores_the_training_flags():

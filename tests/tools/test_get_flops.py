@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from mmaction.models.backbones import MViT
 
 CONFIG = """
 model = dict(
@@ -78,6 +79,32 @@ def test_shape_and_cfg_options(tool, config, capsys):
     assert patches[1] == pytest.approx(2 * patches[0])
 
 
+def test_no_arithmetic_but_where_a_model_looks_at_values(
+        tool, config, capsys, monkeypatch):
+    forward, devices, looks = MViT.forward, [], False
+
+    def watched(self, x):
+        devices.append(x.device.type)
+        if looks:
+            float(x.sum())
+        return forward(self, x)
+
+    monkeypatch.setattr(MViT, 'forward', watched)
+    tool.main([config(), '--json'])
+    plain = capsys.readouterr().out
+    assert set(devices) == {'meta'}
+    devices, looks = [], True
+    tool.main([config(), '--json'])
+    assert devices[-1] == 'cpu' and capsys.readouterr().out == plain
+
+
+def test_depth(tool, config, capsys):
+    tool.main([config(), '--json', '--depth', '3'])
+    parts = json.loads(capsys.readouterr().out)['parts']
+    assert {'backbone.patch_embed.projection', 'backbone.blocks.0',
+            'backbone.blocks.1'} <= set(parts)
+
+
 def test_table_names_parts_total_and_what_was_not_counted(tool, config, capsys):
     tool.main([config()])
     out = capsys.readouterr().out
@@ -92,6 +119,7 @@ def test_table_names_parts_total_and_what_was_not_counted(tool, config, capsys):
      'tiny.py: no frame size in test_dataloader, .* give --shape C T H W'),
     ('', ['--shape', '3', '0', '64', '64'],
      'four sizes C T H W of at least 1, got 3 0 64 64'),
+    ('', ['--depth', '0'], '--depth must be at least 1, got 0'),
     ('', ['--shape', '4', '8', '64', '64'],
      r'the model of \S+ cannot take one view of 4x8x64x64 .*: RuntimeError: '),
     ("model['type'] = 'Recognizer2D'\n", [],

@@ -1,0 +1,6 @@
+# S0.3^4 with the regions that the class token attends to most (Table 1).
+_base_ = './mvit_k400.py'
+model = dict(
+    backbone=dict(reducers=[
+        dict(type='SpatialSelection', before=4, keep=0.3, strategy='cls_attention')
+    ]))

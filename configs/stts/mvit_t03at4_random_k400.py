@@ -1,0 +1,6 @@
+# T0.3^4 with frames drawn at random (Table 1).
+_base_ = './mvit_k400.py'
+model = dict(
+    backbone=dict(reducers=[
+        dict(type='TemporalSelection', before=4, keep=0.3, strategy='random')
+    ]))

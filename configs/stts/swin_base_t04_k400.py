@@ -1,0 +1,4 @@
+# VideoSwin-B-T0.4^0: 6 of 16 token frames.
+_base_ = './swin_base_t06_k400.py'
+model = dict(
+    backbone=dict(reducers=[dict(type='TemporalSelection', before=0, keep=0.375)]))

@@ -1,0 +1,145 @@
+# Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
+"""What the tests of configs share: every config, its model, its cost, a small form."""
+import copy
+import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from mmaction.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from mmaction_tokenreduce.evaluation import (
+    Complexity,
+    count_complexity,
+    default_input_shape,
+    recognizer_forward,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted(path.relative_to(ROOT).as_posix()
+                 for path in (ROOT / 'configs').glob('*/*.py')
+                 if path.parent.name != '_base_')
+STTS = [Path(path).stem for path in CONFIGS if path.startswith('configs/stts/')]
+
+
+def load(path: str) -> Config:
+    """A config by its path from the checkout; the caller may change it."""
+    return copy.deepcopy(_load(path))
+
+
+@cache
+def _load(path: str) -> Config:
+    return Config.fromfile(ROOT / path)
+
+
+def stts(name: str) -> Config:
+    """A config of configs/stts by its name."""
+    return load(f'configs/stts/{name}.py')
+
+
+def build(cfg: Config) -> nn.Module:
+    """The model of a config."""
+    with DefaultScope.overwrite_default_scope('mmaction'):
+        return MODELS.build(cfg.model)
+
+
+class Cost(NamedTuple):
+    """Of one view of a model; ``selecting`` is the share of its reducers."""
+    flops: int
+    params: int
+    selecting: int = 0
+
+    @property
+    def gflops(self) -> float:
+        return self.flops / 1e9
+
+    @classmethod
+    def of(cls, counted: Complexity) -> 'Cost':
+        """What a count says."""
+        selecting = sum(part.flops for name, part in counted.parts.items()
+                        if name.startswith('backbone.reducers'))
+        return cls(counted.flops, counted.params, selecting)
+
+
+# Hosts with many equal blocks: one with eight (pairs) fewer, and the one that is left.
+SHORTER = {
+    'small': (dict(embed_dims=96, num_layers=8, num_heads=1,
+                   downscale_indices=[1, 3, 6]), 'backbone.blocks.4.'),
+    'base': (dict(embed_dims=128, depths=[2, 2, 2, 2], num_heads=[4, 8, 16, 32]),
+             'backbone.layers.2.blocks.'),
+}
+
+
+def cost(cfg: Config) -> Cost:
+    """Cost of a config's model, from one with fewer blocks where some are equal.
+
+    Nine blocks of MViT-B from block 4 on are equal if nothing selects after that, and
+    nine pairs in the third stage of VideoSwin-B; one of them is built and counted.
+    """
+    backbone = cfg.model.backbone
+    places = [reducer.get('before', 0) for reducer in backbone.get('reducers', ())]
+    if str(backbone.get('arch')) not in SHORTER or max(places, default=0) > 4:
+        return Cost.of(full_count(cfg))
+    cfg = copy.deepcopy(cfg)
+    cfg.model.backbone.arch, repeated = SHORTER[backbone.arch]
+    counted = full_count(cfg)
+    equal = [part for name, part in counted.parts.items()
+             if f'{name}.'.startswith(repeated)]
+    short = Cost.of(counted)
+    return short._replace(
+        flops=short.flops + 8 * sum(part.flops for part in equal),
+        params=short.params + 8 * sum(part.params for part in equal))
+
+
+def full_count(cfg: Config) -> Complexity:
+    """One view of a config's model, counted; each distinct model is counted once."""
+    model = cfg.model.to_dict()
+    for reducer in model['backbone'].get('reducers', ()):
+        reducer.pop('strategy_cfg', None)  # noise costs nothing in evaluation
+    what = dict(backbone=model['backbone'], cls_head=model['cls_head'],
+                shape=default_input_shape(cfg))
+    return _count(json.dumps(what, sort_keys=True))
+
+
+@cache
+def _count(what: str) -> Complexity:
+    model = json.loads(what)
+    shape = model.pop('shape')
+    recognizer = build(Config(dict(model=dict(type='Recognizer3D', **model))))
+    # The meta device: the same count without arithmetic. A trace notes the stack of
+    # every operation; in a thread of its own pytest's frames are not among them.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(
+            count_complexity, recognizer.to('meta'),
+            torch.empty(1, *shape, device='meta'), recognizer_forward, 4).result()
+
+
+def shrink(cfg: Config) -> tuple[int, int, int, int]:
+    """Make the same model small enough to train a step in a test.
+
+    Returns:
+        The (C, T, H, W) of a view for it.
+    """
+    backbone, head = cfg.model.backbone, cfg.model.cls_head
+    if backbone.get('arch') == 'small':
+        backbone.arch = dict(embed_dims=8, num_layers=16, num_heads=1,
+                             downscale_indices=[1, 3, 14])
+        head.in_channels = 64
+        return (3, 16, 64, 64)
+    if backbone.get('arch') == 'base':
+        backbone.update(
+            arch=dict(embed_dims=8, depths=[2, 1, 1, 1], num_heads=[1, 1, 2, 2]),
+            window_size=(backbone.window_size[0], 2, 2), pretrained2d=False,
+            pretrained=None)
+        head.in_channels = 64
+        return (3, 32, 32, 32)
+    if backbone.type in ('ReducedTimeSformer', 'TimeSformer'):
+        backbone.update(embed_dims=16, num_heads=2, img_size=64)
+        head.in_channels = 16
+        return (3, backbone.num_frames, 64, 64)
+    return default_input_shape(cfg)
