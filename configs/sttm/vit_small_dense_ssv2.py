@@ -1,0 +1,9 @@
+# ViT-S on Something-Something V2, all tokens kept. Starts from
+# the image model, as vit_small_dense_k400.py does.
+_base_ = [
+    '../_base_/models/vit_small.py', '../_base_/datasets/sthv2_8.py',
+    '../_base_/schedules/sttm_30e.py', '../_base_/default_runtime.py'
+]
+model = dict(cls_head=dict(num_classes=174))
+default_hooks = dict(check_load=dict(allow_missing=['cls_head.']))
+load_from = 'checkpoints/vit_small_in1k.pth'
