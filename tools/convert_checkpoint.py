@@ -23,7 +23,8 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog='convert_checkpoint.py', epilog=EPILOG,
         description='Write the weights of a released checkpoint under our names. Every '
-        'weight must find its place in the model, and every place its weight.')
+        'weight must find its place in the model, and every place its weight; what is '
+        'left out on purpose is named.')
     result.add_argument('src', metavar='SRC',
                         help='released file: .pyth, .pth, .pt or .safetensors')
     result.add_argument('dst', metavar='DST',

@@ -9,13 +9,14 @@ from .slowfast_mvit import convert_slowfast_mvit
 from .state_dict import Conversion, Rule, convert_state_dict, target_shapes
 from .stts_mvit import convert_stts_mvit
 from .stts_swin import convert_stts_swin
+from .timm_vit import convert_timm_vit
 from .video_swin import convert_video_swin
 
 __all__ = [
     'CONVERTERS', 'Conversion', 'Converter', 'Rule', 'convert_mmaction2',
     'convert_slowfast_mvit', 'convert_state_dict', 'convert_stts_mvit',
-    'convert_stts_swin', 'convert_video_swin', 'read_checkpoint', 'target_shapes',
-    'write_checkpoint'
+    'convert_stts_swin', 'convert_timm_vit', 'convert_video_swin', 'read_checkpoint',
+    'target_shapes', 'write_checkpoint'
 ]
 
 
@@ -49,6 +50,10 @@ CONVERTERS: dict[str, Converter] = {
     'stts_swin':
     Converter(convert_stts_swin, 'configs/stts/swin_base_t06_padded_k400.py',
               'STTS, VideoSwin-B with selectors', takes_reducers=True),
+    'timm_vit':
+    Converter(convert_timm_vit, 'configs/sttm/timesformer_dense_k400.py',
+              'timm, image ViT-B/16 to start TimeSformer or, with --config, another '
+              'TimeSformer or ViT from'),
     'mmaction2':
     Converter(convert_mmaction2, 'configs/stts/swin_base_dense_k400.py',
               'mmaction2, Swin or, with --config, MViT'),

@@ -3,11 +3,12 @@
 
 Ordered rules give each source name a target name, or drop it with a reason. The result
 is exactly the target's: each source name is used once, each target name is filled, and
-the shapes agree; whatever does not fit is named.
+the shapes agree; whatever does not fit is named. A converter may say which target names
+no source fills, and why; they are then left out.
 """
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -52,13 +53,15 @@ class Conversion:
         state_dict: Target name to the source's tensor, in the target's order.
         sources: Target name to source name.
         dropped: Source name to the reason why it was left out.
+        initial: Target name to the reason why nothing was written for it.
     """
     state_dict: dict[str, Tensor]
     sources: dict[str, str]
     dropped: dict[str, str]
+    initial: dict[str, str] = field(default_factory=dict)
 
     def summary(self) -> str:
-        """Tensors and parameters by part (two levels), and what was dropped."""
+        """Tensors and parameters by part (two levels), and what was left out."""
         parts: dict[str, list[int]] = {}
         for name, tensor in self.state_dict.items():
             parent = name.rpartition('.')[0]
@@ -70,14 +73,20 @@ class Conversion:
             f'{part:<{width}}  {len(sizes):4d} tensors  {sum(sizes) / 1e6:10.6f} M'
             for part, sizes in parts.items()
         ]
-        lines += [f'dropped {name}: {why}' for name, why in self.dropped.items()]
+        for what, reasons in (('dropped', self.dropped),
+                              ('not written, keeps its initial value:', self.initial)):
+            for reason in dict.fromkeys(reasons.values()):
+                names = [name for name, why in reasons.items() if why == reason]
+                lines.append(f'{what} {_first_few(names)}: {reason}')
         return '\n'.join(lines)
 
     def listing(self) -> str:
-        """One line per tensor: source name, target name, shape."""
-        return '\n'.join(
-            f'{source} -> {name} {_size(self.state_dict[name].shape)}'
-            for name, source in self.sources.items())
+        """One line per tensor: source name, target name, shape; what was left out."""
+        lines = [f'{source} -> {name} {_size(self.state_dict[name].shape)}'
+                 for name, source in self.sources.items()]
+        lines += [f'{name} is dropped' for name in self.dropped]
+        lines += [f'{name} is not written' for name in self.initial]
+        return '\n'.join(lines)
 
 
 def target_shapes(target: Target) -> Shapes:
@@ -94,7 +103,8 @@ def target_shapes(target: Target) -> Shapes:
 
 
 def convert_state_dict(state_dict: Mapping[str, Tensor], rules: Sequence[Rule],
-                       target: Target, source: str) -> Conversion:
+                       target: Target, source: str,
+                       initial: Mapping[str, str] | None = None) -> Conversion:
     """Rename a state dict to fit a target exactly.
 
     Args:
@@ -102,6 +112,8 @@ def convert_state_dict(state_dict: Mapping[str, Tensor], rules: Sequence[Rule],
         rules: The first that matches a name decides.
         target: What the result must fit; see :func:`target_shapes`.
         source: The converter's name, for messages.
+        initial: Regular expressions for whole target names that may stay unfilled, and
+            why.
 
     Returns:
         The converted state dict; its tensors are the source's, not copies.
@@ -131,19 +143,22 @@ def convert_state_dict(state_dict: Mapping[str, Tensor], rules: Sequence[Rule],
         for new, name in sources.items()
         if tuple(state_dict[name].shape) != shapes[new]
     ]
+    missing = [name for name in shapes if name not in sources]
+    kept = {name: why for name in missing
+            for pattern, why in (initial or {}).items() if re.fullmatch(pattern, name)}
     problems = [
         _describe('source keys have no place in the model', unknown),
         _describe('source keys share a place', twice),
         _describe('keys of the model are missing from the source',
-                  [name for name in shapes if name not in sources]),
+                  [name for name in missing if name not in kept]),
         _describe('keys have another shape', misshapen),
     ]
     if any(problems):
         raise ValueError(f'{source}: the checkpoint does not fit the model: '
                          + '; '.join(problem for problem in problems if problem))
-    sources = {name: sources[name] for name in shapes}
+    sources = {name: sources[name] for name in shapes if name in sources}
     converted = {name: state_dict[key] for name, key in sources.items()}
-    return Conversion(converted, sources, dropped)
+    return Conversion(converted, sources, dropped, kept)
 
 
 def _first_match(name: str, rules: Iterable[Rule]) -> tuple[Rule | None, str | None]:
@@ -157,11 +172,13 @@ def _first_match(name: str, rules: Iterable[Rule]) -> tuple[Rule | None, str | N
 
 def _describe(what: str, names: list[str]) -> str:
     """'3 keys ...: a, b, and 1 more'; empty where there are none."""
-    if not names:
-        return ''
-    shown = ', '.join(names[:_SHOWN])
-    rest = len(names) - _SHOWN
-    return f'{len(names)} {what}: {shown}' + (f', and {rest} more' if rest > 0 else '')
+    return f'{len(names)} {what}: {_first_few(names)}' if names else ''
+
+
+def _first_few(names: list[str]) -> str:
+    """'a, b, and 1 more'."""
+    shown, rest = ', '.join(names[:_SHOWN]), len(names) - _SHOWN
+    return shown + (f', and {rest} more' if rest > 0 else '')
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -44,7 +44,7 @@ def check_order(placed: dict[int, list[nn.Module]], host: str) -> None:
 
     Raises:
         ValueError: If a selector or a merge within frames comes after what leaves it no
-            grid or no frames.
+            grid or no frames, or a filtering merge right after another.
     """
     merged = clip_merged = None  # the blocks before which that happened
     for place in sorted(placed):
@@ -55,6 +55,11 @@ def check_order(placed: dict[int, list[nn.Module]], host: str) -> None:
                     raise ValueError(f'{name} before={place}: merging before={merged} '
                                      'left no grid to select from; select first')
             elif reducer.ratio:
+                if merged == place and reducer.needs_scores:
+                    raise ValueError(
+                        f'{name} before={place}: filter=True cannot serve after '
+                        'another merge at the same place: nothing has attended to the '
+                        'merged tokens yet; allowed is filter=False')
                 if reducer.scope == 'frame' and clip_merged is not None:
                     raise ValueError(
                         f"{name} (scope='frame') before={place}: the clip was merged "

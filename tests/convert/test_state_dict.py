@@ -60,6 +60,34 @@ def test_what_does_not_fit_is_named(changes, message):
     assert '\n' not in str(caught.value)
 
 
+def test_what_no_source_fills_may_be_left_with_a_reason():
+    initial = {r'cls_head\..+': 'other classes', r'neck\..+': 'never there'}
+    stem = {'stem.weight': torch.zeros(4, 3)}
+    result = convert_state_dict(stem, RULES, TARGET, 'toy', initial)
+    assert list(result.state_dict) == ['backbone.stem.weight']
+    left = ['cls_head.fc.weight', 'cls_head.fc.bias']
+    assert result.initial == dict.fromkeys(left, 'other classes')
+    assert result.summary().endswith(
+        f'\nnot written, keeps its initial value: {", ".join(left)}: other classes')
+    assert result.listing().endswith('\ncls_head.fc.bias is not written')
+    result = convert_state_dict(source(), RULES, TARGET, 'toy', initial)
+    assert list(result.state_dict) == list(TARGET) and not result.initial
+    with pytest.raises(ValueError, match='1 keys of the model are missing from the sour'
+                       'ce: backbone.stem.weight$'):
+        convert_state_dict(source(**{'stem.weight': None}), RULES, TARGET, 'toy',
+                           initial)
+
+
+def test_many_that_are_dropped_for_one_reason_are_one_line():
+    names = [f'head.old.{i}' for i in range(6)]
+    state_dict = source(**dict.fromkeys(names, torch.zeros(2)))
+    result = convert_state_dict(state_dict, RULES, TARGET, 'toy')
+    assert result.summary().splitlines()[-1] == (
+        f'dropped {", ".join(names[:4])}, and 2 more: unused by the release itself')
+    assert result.listing().splitlines()[-6:] == [
+        f'{name} is dropped' for name in names]
+
+
 def test_two_sources_for_one_place_are_named():
     rules = [Rule(r'.*\.(weight|bias)', r'\1')]
     with pytest.raises(ValueError, match=r'a.bias and b.bias \(-> bias\)'):

@@ -233,8 +233,8 @@ def test_class_attention_trains_and_ranks_regions_too(with_cp):
 ])
 def test_where_class_attention_cannot_serve(host, before, reason):
     with pytest.raises(ValueError, match=(
-            r"reducers\[0\] \(TemporalSelection\): strategy='cls_attention' cannot "
-            f'serve before={before}: {reason}')):
+            fr"reducers\[0\] \(TemporalSelection\) before={before}: "
+            f"strategy='cls_attention' cannot serve here: {reason}")):
         ReducedMViT(**host, reducers=[temporal(before, 0.5, strategy='cls_attention')])
 
 

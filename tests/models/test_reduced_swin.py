@@ -263,7 +263,7 @@ def test_image_weights_are_inflated_as_in_mmaction2(tmp_path):
      r'ReducedSwin3D: reducers\[0\] \(TemporalSelection\): before=4: allowed are 0 to '
      '3'),
     (dict(reducers=[temporal(1, 0.5, strategy='cls_attention')]),
-     "strategy='cls_attention' cannot serve before=1: Video Swin has no class token"),
+     "before=1: strategy='cls_attention' cannot serve here: Video Swin has no class"),
 ])
 def test_bad_options(kwargs, message):
     with pytest.raises(ValueError, match=message):

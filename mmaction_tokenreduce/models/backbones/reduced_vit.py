@@ -46,11 +46,13 @@ class ReducedViT(VisionTransformer):
                  reducers: Sequence[Mapping] = (),
                  with_cp: bool = False,
                  **kwargs) -> None:
-        known = inspect.signature(VisionTransformer.__init__).parameters
-        for name in kwargs:  # the parent would swallow a misspelt one
-            if name not in known or name == 'kwargs':
-                raise TypeError(f'ReducedViT got an unexpected argument {name!r}')
+        signature = inspect.signature(VisionTransformer)
+        given = signature.bind(*args, **kwargs).arguments
+        for name in given.get('kwargs', ()):  # the parent would swallow a misspelt one
+            raise TypeError(f'ReducedViT got an unexpected argument {name!r}')
         super().__init__(*args, **kwargs)
+        if given.get('pretrained'):  # the parent loses it
+            self.init_cfg = dict(type='Pretrained', checkpoint=given['pretrained'])
         self.with_cp = with_cp
         name, depth = type(self).__name__, len(self.blocks)
         self.reducers, self._reducers_before = build_reducers(reducers, Offer(

@@ -10,6 +10,7 @@ left), C channels; the class token stands in front.
 """
 import torch
 import torch.nn.functional as F
+from mmcv.cnn.bricks import DropPath
 from mmcv.cnn.bricks.transformer import BaseTransformerLayer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -49,11 +50,23 @@ class FusedLayer(BaseTransformerLayer):
 
     Args:
         dense: The layer.
+
+    Raises:
+        ValueError: If its parts do not act in ``order``.
     """
+    order: tuple[str, ...]
 
     def __init__(self, dense: BaseTransformerLayer) -> None:
+        if tuple(dense.operation_order) != self.order:
+            raise ValueError('ReducedTimeSformer: transformer_layers with '
+                             f'operation_order={tuple(dense.operation_order)}: allowed '
+                             f'with this attention_type is {self.order}')
         BaseModule.__init__(self, init_cfg=dense.init_cfg)
         vars(self).update(vars(dense))
+        for module in self.modules():
+            if isinstance(module, DropPath):
+                # mmaction2 leaves a NumPy number, at which compilers break the graph.
+                module.drop_prob = float(module.drop_prob)
 
     def _attend_jointly(self, attention: nn.Module, normed: Tensor, x: Tensor,
                         with_row: bool) -> tuple[Tensor, Tensor | None]:
@@ -64,6 +77,7 @@ class FusedLayer(BaseTransformerLayer):
 
 class JointLayer(FusedLayer):
     """Joint space-time attention and MLP, both with their norm in front."""
+    order = ('norm', 'self_attn', 'norm', 'ffn')
 
     def __init__(self, dense: BaseTransformerLayer) -> None:
         super().__init__(dense)
@@ -91,6 +105,7 @@ class DividedLayer(FusedLayer):
             temporal attention is taken out (STTM: tokens of different frames no longer
             share places once they are merged).
     """
+    order = ('self_attn', 'self_attn', 'ffn')  # with norms of their own
 
     def __init__(self, dense: BaseTransformerLayer, joint: bool) -> None:
         super().__init__(dense)
