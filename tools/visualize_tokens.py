@@ -1,10 +1,12 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
-"""What a model keeps of a video (STTS, Fig. 4):
+"""What a model keeps of a video (STTS, Fig. 4), merges and attends to (STTM, Fig. 4):
 python tools/visualize_tokens.py CONFIG CHECKPOINT VIDEO."""
 import _checkout  # noqa: F401, I001
 
 import argparse
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,14 @@ from mmaction_tokenreduce.engine.cli import EPILOG, load_config
 from mmaction_tokenreduce.engine.hooks.check_load_hook import (WRAPPER_PREFIX,
                                                                compare_state, describe)
 from mmaction_tokenreduce.engine.user_errors import ConfigError, report_mistakes
-from mmaction_tokenreduce.layers import SelectionError
-from mmaction_tokenreduce.visualization import (KeptRegions, SelectionRow,
-                                                SelectionTrace, play_selection,
-                                                plot_selection)
+from mmaction_tokenreduce.layers import GridReducer, SelectionError, TokenMerging
+from mmaction_tokenreduce.visualization import (AttentionRollout, HeatOverlay,
+                                                KeptRegions, MergedTokens,
+                                                MergeOverlay, MergeTrace, Overlay,
+                                                SelectionRow, SelectionTrace,
+                                                play_overlays, play_selection,
+                                                plot_overlays, plot_selection,
+                                                token_grid)
 from mmaction.models.recognizers import Recognizer3D
 from mmaction.registry import TRANSFORMS
 from mmengine.config import Config, DictAction
@@ -31,6 +37,7 @@ from _model import build_model
 UNTRAINED = 'none'
 STILLS, MOVING = ('.png', '.pdf', '.svg'), '.gif'
 FOLDER = Path('work_dirs/tokens')
+NUM_TOKENS = 8
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,15 +46,23 @@ def parser() -> argparse.ArgumentParser:
         prog='visualize_tokens.py', epilog=EPILOG,
         description='Draw what a model keeps of a video: its token frames side by '
         'side, dropped ones dimmed, kept regions framed, with scores; and the same '
-        'moving. What is drawn is the view that the model sees: frames and crop of the '
-        'test pipeline of the config.')
-    result.add_argument('config', help='config file of a model with reducers')
+        'moving. Of a model that merges tokens: which patches went into the same '
+        'token, one colour a token. What is drawn is the view that the model sees: '
+        'frames and crop of the test pipeline of the config.')
+    result.add_argument('config', help='config file of a model with reducers, or with '
+                        '--rollout of any ReducedTimeSformer or ReducedViT')
     result.add_argument('checkpoint', help='checkpoint file, or none for untrained '
                         'weights, as random and uniform selection need no others')
     result.add_argument('video', help='video file')
     result.add_argument(
         '--out', metavar='FILE', help='picture to write: .png, .pdf or .svg (still) or '
         f'.gif (moving); else both, in {FOLDER}/CONFIG_VIDEO.png and .gif')
+    result.add_argument('--tokens', type=int, metavar='N', help='merged tokens that '
+                        'are coloured, those of the most patches; default '
+                        f'{NUM_TOKENS}')
+    result.add_argument('--rollout', action='store_true', help='draw attention rolled '
+                        'out over all layers back to the patches, below the merged '
+                        'tokens or, where none are merged, alone')
     result.add_argument('--view', type=int, default=0, metavar='N',
                         help='which view of the test pipeline, from 0: clips, and of '
                         'each its crops; default 0')
@@ -160,7 +175,7 @@ def load_model(config: Config, args: argparse.Namespace,
     if not isinstance(model, Recognizer3D):
         raise ConfigError(f'config file {args.config}: model.type={config.model.type}: '
                           'only Recognizer3D and its subclasses can be drawn')
-    SelectionTrace(model)  # before anything is read: it needs selectors
+    make_traces(model, args)  # before anything is read: they need reducers
     if args.checkpoint != UNTRAINED:
         state = {key.removeprefix(WRAPPER_PREFIX): value
                  for key, value in read_checkpoint(args.checkpoint).items()}
@@ -192,16 +207,47 @@ def class_names(config: Config, path: str | None, count: int) -> Sequence[str] |
     return names or None
 
 
-def watch(model: Recognizer3D, view: torch.Tensor,
-          sample: Any) -> tuple[KeptRegions, torch.Tensor]:
-    """Run a model on one view (3, F, H, W): what it keeps, and its scores.
+def make_traces(model: Recognizer3D,
+                args: argparse.Namespace) -> list[SelectionTrace | MergeTrace
+                                                  | AttentionRollout]:
+    """What watches a model: its merges and its attention, or else its selectors.
+
+    Raises:
+        ConfigError: If it has no reducers and ``--rollout`` is not given, or
+            ``--tokens`` does not fit.
+        ValueError: If its attention cannot be rolled out.
+    """
+    merges = any(isinstance(m, TokenMerging) and m.ratio for m in model.modules())
+    if args.tokens is not None:
+        if not merges:
+            raise ConfigError(f'--tokens {args.tokens}: config file {args.config} has '
+                              'no merges whose tokens could be coloured')
+        if args.tokens < 1:
+            raise ConfigError(f'--tokens {args.tokens}: must be at least 1')
+    if not (merges or args.rollout
+            or any(isinstance(m, GridReducer) for m in model.modules())):
+        raise ConfigError(f'config file {args.config}: the model has no reducers to '
+                          'watch; --rollout draws the attention of any '
+                          'ReducedTimeSformer or ReducedViT')
+    if not (merges or args.rollout):
+        return [SelectionTrace(model)]
+    return ([MergeTrace(model)] if merges else []) + (
+        [AttentionRollout(model)] if args.rollout else [])
+
+
+def watch(model: Recognizer3D, view: torch.Tensor, sample: Any,
+          args: argparse.Namespace) -> tuple[KeptRegions | list[Overlay], torch.Tensor]:
+    """Run a model on one view (3, F, H, W): what to draw, and its scores.
 
     Raises:
         ConfigError: If the model cannot take it.
     """
     batch = model.data_preprocessor(dict(inputs=[view.unsqueeze(0)],
                                          data_samples=[sample]), False)
-    with torch.inference_mode(), SelectionTrace(model) as trace:
+    traces = make_traces(model, args)
+    with torch.inference_mode(), ExitStack() as watching:
+        for trace in traces:
+            watching.enter_context(trace)
         try:
             result = model(**batch, mode='predict')[0]
         except SelectionError:
@@ -210,7 +256,21 @@ def watch(model: Recognizer3D, view: torch.Tensor,
             size = 'x'.join(map(str, view.shape))
             raise ConfigError(f'the model cannot take one view of {size} (C x T x H x '
                               f'W): {error}') from error
-    return trace.kept(sample=0), result.pred_score.flatten().cpu()
+    scores = result.pred_score.flatten().cpu()
+    if isinstance(traces[0], SelectionTrace):
+        return traces[0].kept(sample=0), scores
+    thw = token_grid(model, batch['inputs'].shape[-3:])
+    drawn = []
+    for trace in traces:
+        if isinstance(trace, MergeTrace):
+            merged = trace.merged(0, thw)
+            overlay = MergeOverlay(merged, args.tokens or NUM_TOKENS)
+            title = f'{merged.summary()}, coloured: the {len(overlay.shown)} largest'
+            drawn.append(replace(overlay, title=title))
+        else:
+            heat = trace.heat(0, thw).numpy()
+            drawn.append(HeatOverlay(heat, 'attention rolled out to the patches'))
+    return drawn, scores
 
 
 def describe_kept(kept: KeptRegions) -> str:
@@ -224,27 +284,57 @@ def describe_kept(kept: KeptRegions) -> str:
     return '\n'.join(lines)
 
 
+def describe_overlays(overlays: Sequence[Overlay]) -> str:
+    """What was merged and attended to, in words."""
+    lines = []
+    for overlay in overlays:
+        if isinstance(overlay, MergeOverlay):
+            lines.append(f'merged: {overlay.merged.summary()}')
+            lines += [f'token {token}: {describe_token(overlay.merged, token)}'
+                      for token in overlay.shown]
+        else:
+            shares = overlay.heat.sum((1, 2))
+            shown = ', '.join(f'{share:.3f}' for share in shares)
+            lines.append(f'attention rolled out, shares of the token frames: {shown}')
+    return '\n'.join(lines)
+
+
+def describe_token(merged: MergedTokens, token: int) -> str:
+    """How many patches a merged token holds, and where it stems from."""
+    frame, row, column = merged.meta[token]
+    frames = int((merged.tokens == token).any((1, 2)).sum())
+    return (f'{merged.counts[token]} patches of {frames} '
+            f'frame{"s" * (frames > 1)}, {merged.shares[token]:.0%} of its weight; '
+            f'meta token at frame #{frame}, row {row}, column {column}')
+
+
 def draw(args: argparse.Namespace, paths: Sequence[Path], images: np.ndarray,
-         kept: KeptRegions, prediction: str) -> None:
+         what: KeptRegions | Sequence[Overlay], prediction: str) -> None:
     """Write the pictures of the sampled frames (F, H, W, 3).
 
     Token frame t of T stands for the sampled frames t * F / T to (t + 1) * F / T; the
     still picture shows the first of them, on which MViT centres it.
     """
     heading = f'{Path(args.video).name}, {Path(args.config).stem}'
-    title = f'{prediction}; keeps {kept.summary()}'
+    kept = isinstance(what, KeptRegions)
+    frames = what.num_frames if kept else what[0].num_frames
+    still = images[np.arange(frames) * len(images) // frames]
+    title = f'{prediction}; keeps {what.summary()}' if kept else prediction
     for path in paths:
-        if path.suffix.lower() == MOVING:
-            play_selection(images, kept, path, f'{heading}: {title}')
+        moving = path.suffix.lower() == MOVING
+        if kept and moving:
+            play_selection(images, what, path, f'{heading}: {title}')
+        elif kept:
+            plot_selection([SelectionRow(still, what, title)], path, heading)
+        elif moving:
+            play_overlays(images, what, path, f'{heading}: {title}')
         else:
-            first = np.arange(kept.num_frames) * len(images) // kept.num_frames
-            row = SelectionRow(images[first], kept, title)
-            plot_selection([row], path, heading)
+            plot_overlays(still, what, path, f'{heading}: {title}')
         print(f'wrote {path}')
 
 
 def visualize(args: argparse.Namespace) -> None:
-    """Draw what a model keeps of a video, and say it.
+    """Draw what a model does with the tokens of a video, and say it.
 
     Raises:
         ConfigError: If config, checkpoint and options do not go together.
@@ -262,18 +352,19 @@ def visualize(args: argparse.Namespace) -> None:
                           f'gives {len(views)} views, 0 to {len(views) - 1}')
     view = views[args.view]
     torch.manual_seed(args.seed)
-    kept, scores = watch(model, view, sample)
+    what, scores = watch(model, view, sample, args)
     names = class_names(config, args.classes, len(scores))
     prediction = 'Untrained weights'
     if args.checkpoint != UNTRAINED:
         best = int(scores.argmax())
         name = f' ({names[best]})' if names else ''
         prediction = f'Predicted class {best}{name}, score {scores[best]:.2f}'
-    print(f'{prediction}\n{describe_kept(kept)}')
+    told = describe_kept if isinstance(what, KeptRegions) else describe_overlays
+    print(f'{prediction}\n{told(what)}')
     images = view.permute(1, 2, 3, 0).numpy()
     if getattr(model.data_preprocessor, 'to_rgb', False):
         images = images[..., ::-1]
-    draw(args, paths, images, kept, prediction)
+    draw(args, paths, images, what, prediction)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

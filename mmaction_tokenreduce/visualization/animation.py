@@ -1,7 +1,8 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
-"""A clip played with what a model drops of it in the dark."""
+"""Clips played: what a model drops in the dark, what it merges in colour."""
 import os
 import textwrap
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.animation import PillowWriter
@@ -18,8 +19,9 @@ from .drawing import (
     score_text,
 )
 from .kept import KeptRegions
+from .overlays import Overlay, show
 
-__all__ = ['play_selection']
+__all__ = ['play_overlays', 'play_selection']
 
 WIDTH, BARS, CAPTION, MARGIN, DPI = 4., 0.55, 0.3, 0.15, 80  # inches; dots per inch
 
@@ -42,17 +44,9 @@ def play_selection(images: np.ndarray, kept: KeptRegions, path: str | os.PathLik
     Raises:
         ValueError: If there are fewer images than token frames, or the path is no .gif.
     """
-    if len(images) < kept.num_frames:
-        raise ValueError(f'{len(images)} images for {kept.num_frames} token frames')
-    if os.path.splitext(path)[1].lower() != '.gif':
-        raise ValueError(f'{path}: the moving picture is a .gif')
-    title = textwrap.fill(title, 50)
-    text = 0.1 + 0.2 * (title.count('\n') + 1) if title else 0.
+    _check(images, kept.num_frames, path)
     tall = WIDTH * images.shape[1] / images.shape[2]
-    height = text + tall + CAPTION + BARS + 2 * MARGIN
-    width = WIDTH + 2 * MARGIN
-    figure = Figure(figsize=(width, height))
-    figure.text(MARGIN / width, 1 - 0.1 / height, title, va='top', fontsize=10)
+    figure, width, height = _stage(title, 1, tall + CAPTION + BARS)
 
     def axes(bottom: float, tall: float) -> Axes:
         return figure.add_axes((MARGIN / width, bottom / height, WIDTH / width,
@@ -67,6 +61,60 @@ def play_selection(images: np.ndarray, kept: KeptRegions, path: str | os.PathLik
             _show(picture, image, kept, t, f'frame {f} of {len(images)}')
             _show_bars(bars, kept, t)
             writer.grab_frame()
+
+
+def play_overlays(images: np.ndarray, overlays: Sequence[Overlay],
+                  path: str | os.PathLike, title: str = '', fps: float = 8.) -> None:
+    """Write a GIF of sampled frames, side by side with each overlay over them.
+
+    Args:
+        images: (F, H, W, 3) uint8 RGB, the sampled frames; frame f belongs to token
+            frame f * T // F.
+        overlays: At least one, all of T token frames.
+        path: The .gif file, written whole or not at all.
+        title: Written at the top.
+        fps: Frames a second.
+
+    Raises:
+        ValueError: If there are fewer images than token frames, or the path is no .gif.
+    """
+    frames = overlays[0].num_frames
+    _check(images, frames, path)
+    tall = WIDTH * images.shape[1] / images.shape[2]
+    figure, width, height = _stage(title, len(overlays), tall + CAPTION)
+    pictures = [figure.add_axes(((MARGIN + i * (WIDTH + MARGIN)) / width,
+                                 (CAPTION + MARGIN) / height, WIDTH / width,
+                                 tall / height)) for i in range(len(overlays))]
+    writer = PillowWriter(fps=fps)
+    with whole_file(path) as part, writer.saving(figure, part, DPI):
+        for f, image in enumerate(images):
+            t = f * frames // len(images)
+            for ax, overlay in zip(pictures, overlays, strict=True):
+                ax.clear()
+                ax.set_axis_off()
+                show(ax, overlay, image, t)
+            pictures[0].text(0, -0.08 / tall, f'frame {f} of {len(images)}, token '
+                             f'frame #{t}', transform=pictures[0].transAxes, va='top',
+                             fontsize=9)
+            writer.grab_frame()
+
+
+def _check(images: np.ndarray, frames: int, path: str | os.PathLike) -> None:
+    if len(images) < frames:
+        raise ValueError(f'{len(images)} images for {frames} token frames')
+    if os.path.splitext(path)[1].lower() != '.gif':
+        raise ValueError(f'{path}: the moving picture is a .gif')
+
+
+def _stage(title: str, columns: int, tall: float) -> tuple[Figure, float, float]:
+    """A figure with its title, its width and height, ``tall`` being left below."""
+    title = textwrap.fill(title, 50 * columns)
+    text = 0.1 + 0.2 * (title.count('\n') + 1) if title else 0.
+    width = columns * (WIDTH + MARGIN) + MARGIN
+    height = text + tall + 2 * MARGIN
+    figure = Figure(figsize=(width, height))
+    figure.text(MARGIN / width, 1 - 0.1 / height, title, va='top', fontsize=10)
+    return figure, width, height
 
 
 def _show(ax: Axes, image: np.ndarray, kept: KeptRegions, t: int, where: str) -> None:

@@ -1,18 +1,12 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
-"""Pictures of kept frames and regions (STTS, Fig. 4).
-
-All lengths are inches; axes are placed by hand, so that any number of frames, of any
-shape, leaves room for its captions.
-"""
+"""Pictures of kept frames and regions (STTS, Fig. 4)."""
 import os
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
@@ -28,13 +22,19 @@ from .drawing import (
     score_text,
 )
 from .kept import Box, KeptRegions, ScoreMaps
+from .sheet import (
+    CAPTION,
+    FRAMES_IN_LINE,
+    GAP,
+    Sheet,
+    frame_width,
+    sheet_width,
+    text_height,
+    wrap,
+)
 
 __all__ = ['SelectionRow', 'plot_selection']
 
-FRAMES_IN_LINE = 8  # more go on in another line
-MARGIN, GAP, CAPTION, TITLE = 0.15, 0.12, 0.24, 0.3
-MIN_WIDTH = 7.6  # where the legend still fits
-LETTERS_PER_INCH = 11  # of titles
 SCORE_COLORS = 'magma'
 
 
@@ -52,29 +52,6 @@ class SelectionRow:
     kept: KeptRegions
     title: str
     truth: Sequence[Box | None] | None = None
-
-
-class _Sheet:
-    """A figure that is filled from the top downwards."""
-
-    def __init__(self, width: float, height: float) -> None:
-        self.width, self.height, self.top = width, height, 0.
-        self.figure = Figure(figsize=(width, height))
-
-    def axes(self, left: float, width: float, height: float, down: float = 0.) -> Axes:
-        """Empty axes, ``down`` below what was filled so far."""
-        bottom = self.height - self.top - down - height
-        ax = self.figure.add_axes((left / self.width, bottom / self.height,
-                                   width / self.width, height / self.height))
-        ax.set_axis_off()
-        return ax
-
-    def write(self, text: str, size: float, **style) -> None:
-        """Lines of text, with room for each; see :func:`_lines`."""
-        self.figure.text(MARGIN / self.width,
-                         1 - (self.top + 0.08) / self.height, text, va='top',
-                         ha='left', fontsize=size, linespacing=1.15, **style)
-        self.top += _text_height(text)
 
 
 def plot_selection(rows: Sequence[SelectionRow], path: str | os.PathLike,
@@ -100,16 +77,15 @@ def plot_selection(rows: Sequence[SelectionRow], path: str | os.PathLike,
             raise ValueError(f'{row.title}: {len(row.images)} images for '
                              f'{row.kept.num_frames} token frames')
     columns = max(_columns(row) for row in rows)
-    side = float(np.clip(8 / columns, 1.45, 2.4))  # width of a frame
-    width = max(MIN_WIDTH, columns * (side + GAP) - GAP + 2 * MARGIN)
-    heading = _wrap(heading, width)
-    titles = [_wrap(row.title, width) for row in rows]
+    side, width = frame_width(columns), sheet_width(columns)
+    heading = wrap(heading, width)
+    titles = [wrap(row.title, width) for row in rows]
     handles = _legend(rows)
     legend_columns = len(handles) if width > 3.4 * len(handles) else 2
-    height = (_text_height(heading) + sum(map(_text_height, titles))
+    height = (text_height(heading) + sum(map(text_height, titles))
               + sum(_line_height(row, side) * _lines(row) for row in rows)
               + 0.26 * ceil(len(handles) / legend_columns) + 0.15)
-    sheet = _Sheet(width, height)
+    sheet = Sheet(width, height)
     if heading:
         sheet.write(heading, 13)
     for row, title in zip(rows, titles, strict=True):
@@ -131,14 +107,6 @@ def _lines(row: SelectionRow) -> int:
     return ceil(len(row.images) / FRAMES_IN_LINE)
 
 
-def _text_height(text: str) -> float:
-    return 0.1 + 0.21 * (text.count('\n') + 1) if text else 0.
-
-
-def _wrap(text: str, width: float) -> str:
-    return textwrap.fill(text, int((width - 2 * MARGIN) * LETTERS_PER_INCH))
-
-
 def _map_height(row: SelectionRow, side: float) -> float:
     """Height of a score map: half as wide as a frame, as tall as frames are."""
     return 0.5 * side * row.images.shape[1] / row.images.shape[2]
@@ -149,7 +117,7 @@ def _line_height(row: SelectionRow, side: float) -> float:
     return side * row.images.shape[1] / row.images.shape[2] + CAPTION + maps + GAP
 
 
-def _draw_row(sheet: _Sheet, row: SelectionRow, side: float) -> None:
+def _draw_row(sheet: Sheet, row: SelectionRow, side: float) -> None:
     columns = _columns(row)
     height = side * row.images.shape[1] / row.images.shape[2]
     left = (sheet.width - columns * (side + GAP) + GAP) / 2

@@ -10,7 +10,11 @@ import torch
 from PIL import Image
 from tiny_run import NUM_CLASSES, forget_runs, write_clip, write_config
 
-from mmaction_tokenreduce.visualization import SelectionTrace
+from mmaction_tokenreduce.visualization import (
+    AttentionRollout,
+    MergeTrace,
+    SelectionTrace,
+)
 
 CONFIG = '''
 _base_ = {base!r}
@@ -20,6 +24,19 @@ model = dict(backbone=dict(
         dict(type='SpatialSelection', before=1, keep=0.6, strategy={spatial!r})]))
 {more}
 '''
+
+PLAIN = '''
+_base_ = {base!r}
+model = dict(
+    backbone=dict(
+        _delete_=True, type='ReducedTimeSformer', num_frames=8, img_size=32,
+        patch_size=8, embed_dims=12, num_heads=3, num_transformer_layers=3,
+        reducers={reducers}),
+    cls_head=dict(_delete_=True, type='TimeSformerHead', num_classes=3, in_channels=12,
+                  average_clips='prob'))
+'''
+MERGES = [dict(type='TokenMerging', before=1),
+          dict(type='TokenMerging', before=2, scope='clip')]
 
 
 @pytest.fixture
@@ -40,9 +57,16 @@ def config(strategy='perturbed_topk', spatial='perturbed_topk', more=''):
     return 'tiny.py'
 
 
-def saved_model(tool, path, **changes):
+def plain(reducers=()):
+    """Writes the config of a TimeSformer with 8 token frames of 4x4 places."""
+    base = write_config(Path('base.py').absolute(), Path('.'))
+    Path('tiny.py').write_text(PLAIN.format(base=str(base), reducers=list(reducers)))
+    return 'tiny.py'
+
+
+def saved_model(tool, path, config_file=None):
     """A model of the config with weights that make its choices differ."""
-    model = tool.build_model(tool.load_config(config(**changes)))
+    model = tool.build_model(tool.load_config(config_file or config()))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     torch.save(dict(state_dict=model.state_dict(), meta={}), path)
@@ -153,7 +177,73 @@ def test_frames_that_the_model_turns_to_rgb_are_drawn_in_rgb(tool, monkeypatch):
         drawn.row.images, view_of(tool).permute(1, 2, 3, 0)[::2].flip(-1).numpy())
 
 
+class DrawnOver:
+    """Takes the place of plot_overlays and keeps what it is given."""
+
+    def __init__(self, monkeypatch, tool):
+        monkeypatch.setattr(tool, 'plot_overlays', self)
+
+    def __call__(self, images, overlays, path, heading=''):
+        self.images, self.overlays, self.heading = images, overlays, heading
+
+
+def test_merged_tokens_and_attention_are_those_of_the_model(tool, monkeypatch, capsys):
+    model = saved_model(tool, 'a.pth', plain(MERGES))
+    view = view_of(tool)
+    merges, attention = MergeTrace(model), AttentionRollout(model)
+    with torch.inference_mode(), merges, attention:
+        model(((view - 114.75) / 57.375)[None, None], stage='head')
+    drawn = DrawnOver(monkeypatch, tool)
+    tool.main(['tiny.py', 'a.pth', 'clip 1.mp4', '--out', 'a.png', '--rollout',
+               '--tokens', '3', '--device', 'cpu'])
+    expected = merges.merged(0, (8, 4, 4))
+    tokens, heat = drawn.overlays
+    np.testing.assert_array_equal(drawn.images, view.permute(1, 2, 3, 0).numpy())
+    np.testing.assert_array_equal(tokens.merged.tokens, expected.tokens)
+    np.testing.assert_allclose(tokens.merged.weight, expected.weight, atol=1e-5)
+    assert tokens.shown.tolist() == expected.largest(3).tolist()
+    assert tokens.title == '128 patches in 32 tokens, coloured: the 3 largest'
+    np.testing.assert_allclose(heat.heat, attention.heat(0, (8, 4, 4)), atol=1e-5)
+    assert drawn.heading.startswith('clip 1.mp4, tiny: Predicted class ')
+    out = capsys.readouterr().out
+    assert 'merged: 128 patches in 32 tokens' in out and out.count('\ntoken ') == 3
+    first = expected.largest(1)[0]
+    assert f'\ntoken {first}: {expected.counts[first]} patches of ' in out
+    shares = re.findall(r'shares of the token frames: (.*)', out)[0].split(', ')
+    np.testing.assert_allclose([float(share) for share in shares],
+                               attention.heat(0, (8, 4, 4)).sum((1, 2)), atol=6e-4)
+
+
+def test_pictures_of_merged_tokens(tool, monkeypatch, capsys):
+    tool.main([plain(MERGES), 'none', 'clip 1.mp4'])
+    assert 'rolled out' not in capsys.readouterr().out
+    with Image.open('work_dirs/tokens/tiny_clip 1.gif') as moving:
+        assert moving.n_frames == 8
+    with Image.open('work_dirs/tokens/tiny_clip 1.png') as still:
+        alone = still.height
+    tool.main(['tiny.py', 'none', 'clip 1.mp4', '--rollout', '--out', 'both.png'])
+    with Image.open('both.png') as still:
+        assert still.height > 1.7 * alone
+
+
+@pytest.mark.parametrize('reducers, gone', [
+    ([], 0), ([dict(type='TemporalSelection', before=0, keep=0.5)], 4)])
+def test_attention_of_models_that_merge_nothing(tool, monkeypatch, reducers, gone):
+    drawn = DrawnOver(monkeypatch, tool)
+    tool.main([plain(reducers), 'none', 'clip 1.mp4', '--rollout', '--out', 'a.png'])
+    (heat, ) = drawn.overlays
+    assert heat.heat.shape == (8, 4, 4) and heat.heat.sum() == pytest.approx(1)
+    assert (heat.heat.sum((1, 2)) == 0).sum() == gone
+
+
 @pytest.mark.parametrize('arguments, words', [
+    (['CONFIG', 'none', 'clip 1.mp4', '--rollout'],
+     'holds no attention that can be rolled out: allowed are .*ReducedTimeSformer'),
+    (['CONFIG', 'none', 'clip 1.mp4', '--tokens', '4'],
+     '--tokens 4: config file tiny.py has no merges whose tokens could be coloured'),
+    (['PLAIN', 'none', 'clip 1.mp4', '--tokens', '0'], '--tokens 0: must be at least'),
+    (['PLAIN', 'none', 'clip 1.mp4', '--cfg-options', 'model.backbone.num_frames=4'],
+     'clips of 8x32x32 .* are for 4x32x32'),
     (['gone.py', 'none', 'clip 1.mp4'], 'config file gone.py not found'),
     (['CONFIG', 'gone.pth', 'clip 1.mp4'], 'no checkpoint file gone.pth'),
     (['CONFIG', 'CONFIG', 'clip 1.mp4'], 'tiny.py is not a checkpoint'),
@@ -174,7 +264,7 @@ def test_frames_that_the_model_turns_to_rgb_are_drawn_in_rgb(tool, monkeypatch):
      f'names.txt has 2 names, the model {NUM_CLASSES} classes'),
     (['CONFIG', 'none', 'clip 1.mp4', '--classes', 'gone.txt'], 'gone.txt'),
     (['CONFIG', 'none', 'clip 1.mp4', '--cfg-options', 'model.backbone.reducers=[]'],
-     'Recognizer3D holds no selector to watch: its config has no reducers'),
+     'tiny.py: the model has no reducers to watch; --rollout draws'),
     (['CONFIG', 'none', 'clip 1.mp4', '--cfg-options', 'model.type=Recognizer2D'],
      'model.type=Recognizer2D: only Recognizer3D'),
     (['CONFIG', 'none', 'clip 1.mp4', '--cfg-options',
@@ -196,9 +286,9 @@ def test_frames_that_the_model_turns_to_rgb_are_drawn_in_rgb(tool, monkeypatch):
 def test_mistakes_are_one_line(tool, capfd, arguments, words):
     Path('names.txt').write_text('a\nb\n')
     torch.save(dict(state_dict={'backbone.a': torch.zeros(1)}), 'other.pth')
-    path = config()
+    path = plain(MERGES) if arguments[0] == 'PLAIN' else config()
     with pytest.raises(SystemExit) as ended:
-        tool.main([path if argument == 'CONFIG' else argument
+        tool.main([path if argument in ('CONFIG', 'PLAIN') else argument
                    for argument in arguments])
     assert ended.value.code == 2
     lines = [line for line in capfd.readouterr().err.splitlines()
