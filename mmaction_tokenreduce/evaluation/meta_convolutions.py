@@ -50,6 +50,9 @@ def _transposed(dims: int, input: Tensor, weight: Tensor,
 def _record(dims: int, input: Tensor, weight: Tensor, bias: Tensor | None,
             stride: Sizes, padding: Sizes, dilation: Sizes, transposed: bool,
             output_padding: Sizes, groups: int) -> Tensor:
+    if input.dim() == dims + 1:  # no batch
+        return _record(dims, input.unsqueeze(0), weight, bias, stride, padding,
+                       dilation, transposed, output_padding, groups).squeeze(0)
     stride, padding, dilation, output_padding = (
         [size] * dims if isinstance(size, int) else list(size)
         for size in (stride, padding, dilation, output_padding))

@@ -52,6 +52,8 @@ class GridReducer(nn.Module):
         strategy: A key of :data:`STRATEGIES`.
         unserved: Strategies that cannot serve here, and why.
         score_net: A key of :data:`SCORE_NETS`.
+        scoring: Further options of scoring, each with its default; strategies that
+            learn no scores refuse others.
         strategy_cfg: Arguments of the strategy.
 
     Raises:
@@ -61,14 +63,19 @@ class GridReducer(nn.Module):
 
     def __init__(self, in_channels: int, keep: float, strategy: str,
                  unserved: dict[str, str], score_net: str,
+                 scoring: dict[str, tuple[str, str]],
                  strategy_cfg: dict | None) -> None:
         super().__init__()
         name = type(self).__name__
+        if isinstance(keep, bool) or not isinstance(keep, int | float):
+            raise ValueError(f'{name}: keep={keep!r}: must be a number in (0, 1]')
         if not 0 < keep <= 1:
             raise ValueError(f'{name}: keep={keep} is outside (0, 1]')
-        if strategy not in STRATEGIES or strategy in unserved:
-            why = f' ({unserved[strategy]})' if strategy in unserved else ''
-            allowed = ', '.join(key for key in STRATEGIES if key not in unserved)
+        served = [key for key in STRATEGIES if key not in unserved]
+        if strategy not in served:
+            why = unserved.get(strategy) if isinstance(strategy, str) else None
+            why = f' ({why})' if why else ''
+            allowed = ', '.join(served)
             raise ValueError(f'{name}: strategy={strategy!r}{why}: allowed are '
                              f'{allowed}')
         if score_net not in SCORE_NETS:
@@ -76,6 +83,13 @@ class GridReducer(nn.Module):
                              f'{", ".join(SCORE_NETS)}')
         self.keep = keep
         kind = STRATEGIES[strategy]
+        if kind.ranks_by != 'score_net':
+            for option, (value, default) in dict(
+                    scoring, score_net=(score_net, 'released')).items():
+                if value != default:
+                    raise ValueError(f'{name}: {option}={value!r} has no use with '
+                                     f'strategy={strategy!r}, which learns no scores: '
+                                     'leave it out')
         try:
             self.choose = kind(**(strategy_cfg or {}))
         except TypeError as error:

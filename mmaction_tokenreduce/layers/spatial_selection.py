@@ -87,15 +87,16 @@ class SpatialSelection(GridReducer):
         if unit == 'token' and score == 'anchor':
             raise ValueError("SpatialSelection: score='anchor' needs unit='anchor': "
                              'single tokens have no anchor to be averaged in')
-        size = (anchor, anchor) if isinstance(anchor, int) else anchor
+        size = (anchor, anchor) if type(anchor) is int else anchor
         sides = size if isinstance(size, tuple | list) else ()
         if size is not None and not (len(sides) == 2 and all(
-                isinstance(side, int) and side > 0 for side in sides)):
+                type(side) is int and side > 0 for side in sides)):
             raise ValueError(f'SpatialSelection: anchor={anchor}: must be one or two '
                              'numbers of places, at least 1')
         # An anchor is below the grid's size in general: a share like any but 1.
         super().__init__(in_channels, 0.5 if keep is None else keep, strategy,
-                         _UNSERVED, score_net, strategy_cfg)
+                         _UNSERVED, score_net, dict(score=(score, 'token')),
+                         strategy_cfg)
         self.keep, self.anchor = keep, None if size is None else tuple(size)
         self.unit, self.score = unit, score
 

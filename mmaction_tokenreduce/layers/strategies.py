@@ -6,6 +6,7 @@ standard forward hook sees every decision of a model; nothing is kept between ca
 ``ranks_by`` says where the scores come from: ``'score_net'``, ``'cls_attention'``, or
 None where the choice does not look; ``normalized`` whether they are min-max scaled.
 """
+import math
 from typing import NamedTuple
 
 import torch
@@ -53,10 +54,11 @@ class PerturbedTopK(nn.Module):
     def __init__(self, sigma: float = 0.1, num_samples: int = 500,
                  gradient: GradientKind = 'full') -> None:
         super().__init__()
-        if sigma < 0:
-            raise ValueError(f'sigma={sigma}: must not be negative')
-        if num_samples < 2:
-            raise ValueError(f'num_samples={num_samples}: at least 2 are needed')
+        if not 0 <= sigma < math.inf:
+            raise ValueError(f'sigma={sigma}: must be a number, not negative')
+        if type(num_samples) is not int or num_samples < 2:
+            raise ValueError(f'num_samples={num_samples}: a whole number of at least 2 '
+                             'is needed')
         if gradient not in GRADIENTS:
             raise ValueError(
                 f'gradient={gradient!r}: allowed are {", ".join(GRADIENTS)}')

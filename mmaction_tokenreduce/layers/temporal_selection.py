@@ -47,7 +47,9 @@ class TemporalSelection(GridReducer):
             raise ValueError(f'TemporalSelection: frame_feature={frame_feature!r}: '
                              f'allowed are {", ".join(_FEATURES)}')
         width = in_channels * (2 if frame_feature == 'mean_max' else 1)
-        super().__init__(width, keep, strategy, {}, score_net, strategy_cfg)
+        super().__init__(width, keep, strategy, {}, score_net,
+                         dict(frame_feature=(frame_feature, _FEATURES[0])),
+                         strategy_cfg)
         self.frame_feature = frame_feature
 
     def count(self, batch: int, thw: Size3) -> tuple[int, int, int]:

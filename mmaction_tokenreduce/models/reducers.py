@@ -29,11 +29,14 @@ class Offer:
         merging: Whether its blocks can do without a grid.
         no_positions: Why there are no position embeddings to merge; empty if there
             are.
+        needs_regions: Why tokens of a frame cannot be chosen one by one; empty if they
+            can.
     """
     host: str
     channels: Sequence[int]
     no_cls_attention: Mapping[int, str] = field(default_factory=dict)
     no_scores: Mapping[int, str] = field(default_factory=dict)
+    needs_regions: str = ''
     merging: bool = False
     no_positions: str = ''
 
@@ -55,6 +58,8 @@ def build_reducers(cfgs: Sequence[Mapping],
         ValueError: If a reducer is not one, its place does not exist, or it cannot
             serve there.
     """
+    if not isinstance(cfgs, Sequence) or isinstance(cfgs, str):
+        raise ValueError(f'{offer.host}: reducers={cfgs!r}: must be a list of dicts')
     modules, placed = nn.ModuleList(), {}
     for number, cfg in enumerate(cfgs):
         where = f'{offer.host}: reducers[{number}]'
@@ -64,7 +69,7 @@ def build_reducers(cfgs: Sequence[Mapping],
         if 'in_channels' in cfg:
             raise ValueError(f'{where}: in_channels is given by the host, leave it out')
         place = cfg.pop('before', None)
-        if not isinstance(place, int) or not 0 <= place < len(offer.channels):
+        if type(place) is not int or not 0 <= place < len(offer.channels):
             raise ValueError(f'{where} ({cfg["type"]}): before={place!r}: allowed are '
                              f'0 to {len(offer.channels) - 1}')
         try:
@@ -92,6 +97,8 @@ def _cannot_serve(reducer: nn.Module, place: int, offer: Offer) -> str | None:
             return f'motion=True cannot serve here: {offer.no_positions}'
     elif not isinstance(reducer, GridReducer):
         return 'is not a grid reducer' + (' and no merging' if offer.merging else '')
+    elif getattr(reducer, 'unit', 'anchor') == 'token' and offer.needs_regions:
+        return f"unit='token' cannot serve here: {offer.needs_regions}"
     elif reducer.needs_cls_attention and place in offer.no_cls_attention:
         return ("strategy='cls_attention' cannot serve here: "
                 f'{offer.no_cls_attention[place]}')

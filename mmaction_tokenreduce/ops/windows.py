@@ -15,7 +15,6 @@ attention. Two ways of cutting:
 
 Legend: T H W grid, N = T*H*W places, B batch, R gathered rows, L places of a window.
 """
-from functools import lru_cache
 from itertools import pairwise, product
 from typing import NamedTuple
 
@@ -95,19 +94,6 @@ def window_plan(batch: int, thw: Size3, window: Size3, shifted: bool, packed: bo
         packed: Which way of cutting, see above.
         device: Where the indices are needed.
     """
-    if torch.compiler.is_compiling():  # no cached tensors in a compiled graph
-        return _make_plan(batch, thw, window, shifted, packed, device)
-    return _cached_plan(batch, thw, window, shifted, packed, device)
-
-
-@lru_cache(maxsize=32)  # two for each stage of a host; a pure function of numbers
-def _cached_plan(*args) -> WindowPlan:
-    with torch.inference_mode(False):  # training may use them as well
-        return _make_plan(*args)
-
-
-def _make_plan(batch: int, thw: Size3, window: Size3, shifted: bool, packed: bool,
-               device: torch.device) -> WindowPlan:
     num_places = thw[0] * thw[1] * thw[2]
     total = batch * num_places
     first = torch.arange(batch).view(-1, 1, 1) * num_places

@@ -1,6 +1,7 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """Pictures of kept frames and regions (STTS, Fig. 4)."""
 import os
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -36,6 +37,8 @@ from .sheet import (
 __all__ = ['SelectionRow', 'plot_selection']
 
 SCORE_COLORS = 'magma'
+SCORES_BESIDE_NUMBER = 2  # more stand in lines of their own
+SCORE_LINE, SCORE_LETTERS = 0.16, 15.5  # inches; letters per inch
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,9 @@ def plot_selection(rows: Sequence[SelectionRow], path: str | os.PathLike,
                    heading: str = '') -> None:
     """Draw clips as strips: what was dropped is dark, a kept region has a green frame.
 
-    Below each frame stand its number and its score, and small maps of how spatial
-    selectors ranked the places of it.
+    Below each frame stand its number and its scores by the temporal selectors (below
+    the number where there are more than two), and small maps of how spatial selectors
+    ranked the places of it.
 
     Args:
         rows: The clips, one a row.
@@ -112,9 +116,24 @@ def _map_height(row: SelectionRow, side: float) -> float:
     return 0.5 * side * row.images.shape[1] / row.images.shape[2]
 
 
+def _scores_below(row: SelectionRow, t: int, side: float) -> str:
+    """The scores of a frame in lines as wide as it; empty where they are so few that
+    they stand beside its number."""
+    if len(row.kept.scores) <= SCORES_BESIDE_NUMBER:
+        return ''
+    return textwrap.fill(score_text(row.kept, t), int(side * SCORE_LETTERS))
+
+
+def _caption_height(row: SelectionRow, side: float) -> float:
+    lines = max(len(_scores_below(row, t, side).splitlines())
+                for t in range(len(row.images)))
+    return CAPTION + lines * SCORE_LINE
+
+
 def _line_height(row: SelectionRow, side: float) -> float:
+    frame = side * row.images.shape[1] / row.images.shape[2]
     maps = len(row.kept.maps) * (_map_height(row, side) + GAP)
-    return side * row.images.shape[1] / row.images.shape[2] + CAPTION + maps + GAP
+    return frame + _caption_height(row, side) + maps + GAP
 
 
 def _draw_row(sheet: Sheet, row: SelectionRow, side: float) -> None:
@@ -126,8 +145,8 @@ def _draw_row(sheet: Sheet, row: SelectionRow, side: float) -> None:
         if line and not column:
             sheet.top += _line_height(row, side)
         x = left + column * (side + GAP)
-        _draw_frame(sheet.axes(x, side, height), row, t)
-        down = height + CAPTION
+        _draw_frame(sheet.axes(x, side, height), row, t, side)
+        down = height + _caption_height(row, side)
         for ranked in row.kept.maps:
             if t in ranked.scores:
                 ax = sheet.axes(x + side / 4, side / 2, _map_height(row, side), down)
@@ -136,7 +155,7 @@ def _draw_row(sheet: Sheet, row: SelectionRow, side: float) -> None:
     sheet.top += _line_height(row, side)
 
 
-def _draw_frame(ax: Axes, row: SelectionRow, t: int) -> None:
+def _draw_frame(ax: Axes, row: SelectionRow, t: int, side: float) -> None:
     height, width = row.images.shape[1:3]
     ax.imshow(dim(row.images[t], row.kept, t), interpolation='nearest', aspect='auto')
     box = kept_box(row.kept, t)
@@ -148,9 +167,13 @@ def _draw_frame(ax: Axes, row: SelectionRow, t: int) -> None:
                  linestyle='--')
     style = dict(transform=ax.transAxes, va='top', fontsize=9, color=(
         KEPT_COLOR if t in row.kept.frames else DROPPED_COLOR))
-    down = -0.06 / ax.figure.get_figheight() / ax.get_position().height
-    ax.text(0, down, f'#{t}', ha='left', **style)
-    ax.text(1, down, score_text(row.kept, t), ha='right', **style)
+    inch = 1 / ax.figure.get_figheight() / ax.get_position().height
+    ax.text(0, -0.06 * inch, f'#{t}', ha='left', **style)
+    below = _scores_below(row, t, side)
+    if below:
+        ax.text(0, -(0.06 + SCORE_LINE) * inch, below, ha='left', **style)
+    else:
+        ax.text(1, -0.06 * inch, score_text(row.kept, t), ha='right', **style)
 
 
 def _draw_map(ax: Axes, ranked: ScoreMaps, t: int) -> None:

@@ -120,6 +120,12 @@ def test_convolutions_on_the_meta_device():
     assert all(part.flops for part in on_cpu.parts.values())
 
 
+def test_a_convolution_without_a_batch_on_the_meta_device():
+    conv, shape = nn.Conv2d(3, 4, 3), (3, 8, 8)
+    on_cpu = count_complexity(conv, torch.zeros(shape))
+    assert count_complexity(conv.to('meta'), torch.zeros(shape, device='meta')) == on_cpu
+
+
 def test_grouped_convolution():
     conv = nn.Conv3d(8, 12, (3, 3, 3), stride=(1, 2, 2), padding=1, groups=4)
     result = count_complexity(conv, torch.randn(2, 8, 4, 6, 6))

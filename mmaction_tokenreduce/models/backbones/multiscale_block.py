@@ -32,7 +32,7 @@ def pooled_size(thw: Size3, stride: Size3) -> Size3:
 
 
 class FusedAttention(MultiScaleAttention):
-    """Pooling attention that never holds its map.
+    """Pooling attention that holds no map, but for the bias of relative positions.
 
     It reads the weights of ``qkv`` and of the pools and does not call these modules:
     what replaces or hooks them (LoRA, quantisation) has no effect here.

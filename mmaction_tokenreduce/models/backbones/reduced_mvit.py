@@ -79,11 +79,12 @@ class ReducedMViT(MViT):
         missing = {0: 'no attention has been computed there yet'}
         if not self.with_cls_token:
             missing = dict.fromkeys(range(len(self.blocks)), 'with_cls_token=False')
-        self.reducers, self._reducers_before = build_reducers(
-            reducers, Offer(type(self).__name__,
-                            [block.in_dims for block in self.blocks], missing))
-        replace_linears(self)
         self._has_relative_positions = self.blocks[0].attn.rel_pos_embed
+        self.reducers, self._reducers_before = build_reducers(reducers, Offer(
+            type(self).__name__, [block.in_dims for block in self.blocks], missing,
+            needs_regions='rel_pos_embed=True reads positions by row and column'
+            if self._has_relative_positions else ''))
+        replace_linears(self)
 
     def init_weights(self, pretrained: str | None = None) -> None:
         """As mmaction2's; separable embeddings are drawn alike (std 0.02)."""

@@ -63,8 +63,9 @@ class ReducedSwin3D(SwinTransformer3D):
         # Before the first stage tokens are as wide as the first stage, and so on.
         widths = [layer.embed_dims for layer in self.layers]
         missing = dict.fromkeys(range(len(widths)), 'Video Swin has no class token')
-        self.reducers, self._reducers_before = build_reducers(
-            reducers, Offer(type(self).__name__, widths, missing))
+        self.reducers, self._reducers_before = build_reducers(reducers, Offer(
+            type(self).__name__, widths, missing,
+            needs_regions='windows read relative positions by row and column'))
         # Regions make small windows whose distances the sliced index gets wrong.
         sliced = window_mode == 'padded' and not any(
             isinstance(reducer, SpatialSelection) for reducer in self.reducers)
@@ -107,8 +108,10 @@ class ReducedSwin3D(SwinTransformer3D):
 
     def _run_blocks(self, blocks: nn.ModuleList, x: Tensor, thw: Size3) -> Tensor:
         window, packed = tuple(self.window_size), self.window_mode == 'packed'
+        plans = {shifted: window_plan(len(x), thw, window, shifted, packed, x.device)
+                 for shifted in {block.is_shifted for block in blocks}}
         for block in blocks:
-            plan = window_plan(len(x), thw, window, block.is_shifted, packed, x.device)
+            plan = plans[block.is_shifted]
             if block.with_cp and x.requires_grad:
                 x = checkpoint(block, x, plan, use_reentrant=False)
             else:

@@ -19,7 +19,9 @@ from ...ops.windows import WindowGroup, WindowPlan, window_bias
 
 
 class FusedWindowAttention(WindowAttention3D):
-    """Window attention that never holds its map.
+    """Window attention that holds no map in inference.
+
+    In training the bias needs a gradient, for which PyTorch computes the map.
 
     Args:
         dense: mmaction2's attention, whose parts are taken over.
