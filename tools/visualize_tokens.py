@@ -194,13 +194,17 @@ def class_names(config: Config, path: str | None, count: int) -> Sequence[str] |
     """Names of the classes, from a file or the config; None where there are none.
 
     Raises:
-        ConfigError: If there are not ``count`` of them.
+        ConfigError: If the file is no text, or there are not ``count`` of them.
+        FileNotFoundError: If there is no such file.
     """
     if path is None:
         names = (test_dataset(config).get('metainfo') or {}).get('classes')
         where = 'metainfo.classes of the test dataset'
     else:
-        text = Path(path).read_text()
+        try:
+            text = Path(path).read_text(encoding='utf-8')
+        except UnicodeDecodeError as error:
+            raise ConfigError(f'--classes {path}: not a text file') from error
         names, where = [line.strip() for line in text.strip().splitlines()], path
     if names and len(names) != count:
         raise ConfigError(f'{where} has {len(names)} names, the model {count} classes')

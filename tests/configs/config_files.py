@@ -2,12 +2,14 @@
 """What the tests of configs share: every config, its model, its cost, a small form."""
 import copy
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import yaml
 from mmaction.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -143,3 +145,60 @@ def shrink(cfg: Config) -> tuple[int, int, int, int]:
         head.in_channels = 16
         return (3, backbone.num_frames, 64, 64)
     return default_input_shape(cfg)
+
+
+def tables(path: str) -> Iterator[dict[str, str]]:
+    """Rows of the tables in a page, as cells by column."""
+    header = None
+    for line in (ROOT / path).read_text().splitlines():
+        if not line.startswith('|'):
+            header = None
+            continue
+        cells = [cell.strip() for cell in line.strip('|').split('|')]
+        if header is None:
+            header = cells
+        else:
+            yield dict(zip(header, cells, strict=True))
+
+
+@cache
+def table_rows(folder: str) -> dict[str, dict[str, str]]:
+    """Rows of the tables in configs/<folder>/README.md, by the config in column one."""
+    rows = {}
+    for row in tables(f'configs/{folder}/README.md'):
+        first = next(iter(row.values()))
+        if first.startswith('`'):
+            assert rows.setdefault(first.strip('`'), row) is row, row
+    return rows
+
+
+@cache
+def metafile(folder: str) -> dict:
+    """configs/<folder>/metafile.yml."""
+    return yaml.safe_load((ROOT / 'configs' / folder / 'metafile.yml').read_text())
+
+
+def check_index(folder: str, names: list[str]) -> None:
+    """The metafile of a folder lists these configs, each once, without weights."""
+    index = metafile(folder)
+    collections = {collection['Name'] for collection in index['Collections']}
+    assert {model['In Collection'] for model in index['Models']} <= collections
+    assert sorted(model['Name'] for model in index['Models']) == names
+    for model in index['Models']:
+        assert model['Config'] == f'configs/{folder}/{model["Name"]}.py'
+        assert 'Weights' not in model  # none are published
+
+
+def check_entry(model: dict, cfg: Config, counted: Cost,
+                metrics: dict[str, float]) -> None:
+    """An entry of a metafile says what its config does, costs and is said to reach."""
+    data = model['Metadata']
+    assert data['FLOPs'] == f'{counted.gflops:.2f}G'
+    assert data['Parameters'] == f'{counted.params / 1e6:.2f}M'
+    assert data['Epochs'] == cfg.train_cfg.max_epochs
+    assert data['Batch Size'] == cfg.auto_scale_lr.base_batch_size
+    dataset = {400: 'Kinetics-400', 174: 'Something-Something V2'}[
+        cfg.model.cls_head.num_classes]
+    assert data['Training Data'] == dataset
+    (result, ) = model.get('Results') or [dict(Dataset=dataset, Metrics={})]
+    assert (result['Dataset'], result['Metrics']) == (dataset, metrics)

@@ -1,16 +1,22 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """Parameters and GFLOPs of configs/stts, and of what its tables say of them."""
 import re
-from functools import cache
 
 import pytest
-import yaml
-from config_files import ROOT, STTS, Cost, cost, full_count, stts
+from config_files import (
+    STTS,
+    Cost,
+    check_entry,
+    check_index,
+    cost,
+    full_count,
+    metafile,
+    stts,
+    table_rows,
+)
 
 # numpy about mmaction2's Video Swin, where a trace makes its sizes tensors
 pytestmark = pytest.mark.filterwarnings('ignore:__array_wrap__:DeprecationWarning')
-
-FOLDER = ROOT / 'configs/stts'
 
 # GFLOPs of the released code (SPEC, section 1).
 RELEASED = {
@@ -138,30 +144,13 @@ def test_siblings_cost_what_they_share():
             assert cost(stts(name)).flops == learned.flops - saved > 0, name
 
 
-@cache
-def table_rows():
-    """Rows of the tables in configs/stts/README.md: config to cells by column."""
-    rows, header = {}, None
-    for line in (FOLDER / 'README.md').read_text().splitlines():
-        if not line.startswith('|'):
-            header = None
-            continue
-        cells = [cell.strip() for cell in line.strip('|').split('|')]
-        if header is None:
-            header = cells
-        elif cells[0].startswith('`'):
-            row = dict(zip(header, cells, strict=True))
-            assert rows.setdefault(cells[0].strip('`'), row) is row, cells[0]
-    return rows
-
-
 def test_every_config_is_in_the_table_once():
-    assert sorted(table_rows()) == STTS
+    assert sorted(table_rows('stts')) == STTS
 
 
 @pytest.mark.parametrize('name', STTS)
 def test_the_table_says_what_is_counted(name):
-    row = table_rows()[name]
+    row = table_rows('stts')[name]
     assert float(row['here']) == round(cost(stts(name)).gflops, 2)
     if row.get('padded', '-') != '-':
         assert float(row['padded']) == round(cost(padded(name)).gflops, 2)
@@ -172,35 +161,15 @@ def test_the_table_says_what_is_counted(name):
         assert float(released) == RELEASED_PADDED[name][0]
 
 
-@cache
-def metafile():
-    return yaml.safe_load((FOLDER / 'metafile.yml').read_text())
-
-
 def test_the_metafile_lists_every_config():
-    index = metafile()
-    collections = {collection['Name'] for collection in index['Collections']}
-    assert {model['In Collection'] for model in index['Models']} <= collections
-    assert sorted(model['Name'] for model in index['Models']) == STTS
-    for model in index['Models']:
-        assert model['Config'] == f'configs/stts/{model["Name"]}.py'
-        assert 'Weights' not in model  # none are published
+    check_index('stts', STTS)
 
 
-@pytest.mark.parametrize('model', metafile()['Models'],
-                         ids=[model['Name'] for model in metafile()['Models']])
+@pytest.mark.parametrize('model', metafile('stts')['Models'],
+                         ids=lambda model: model['Name'])
 def test_the_metafile_says_what_is_counted(model):
-    name, data = model['Name'], model['Metadata']
-    counted, cfg = cost(stts(name)), stts(name)
-    assert data['FLOPs'] == f'{counted.gflops:.2f}G'
-    assert data['Parameters'] == f'{counted.params / 1e6:.2f}M'
-    assert data['Epochs'] == cfg.train_cfg.max_epochs
-    assert data['Batch Size'] == cfg.auto_scale_lr.base_batch_size
-    dataset = {400: 'Kinetics-400', 174: 'Something-Something V2'}[
-        cfg.model.cls_head.num_classes]
-    assert data['Training Data'] == dataset
-    shown = re.fullmatch(r'([\d.]+)(\*?)|-', table_rows()[name]['top-1'])
-    (result, ) = model.get('Results') or [dict(Dataset=dataset, Metrics={})]
+    name = model['Name']
+    shown = re.fullmatch(r'([\d.]+)(\*?)|-', table_rows('stts')[name]['top-1'])
     source = 'release page' if shown[2] else 'paper'
     metrics = {f'Top 1 Accuracy ({source})': float(shown[1])} if shown[1] else {}
-    assert (result['Dataset'], result['Metrics']) == (dataset, metrics)
+    check_entry(model, stts(name), cost(stts(name)), metrics)

@@ -6,11 +6,20 @@ from functools import cache
 
 import pytest
 import torch
-import yaml
-from config_files import CONFIGS, ROOT, Cost, full_count, load
+from config_files import (
+    CONFIGS,
+    ROOT,
+    Cost,
+    check_entry,
+    check_index,
+    full_count,
+    load,
+    metafile,
+    table_rows,
+    tables,
+)
 
-FOLDER = ROOT / 'configs/sttm'
-STTM = sorted(path.stem for path in FOLDER.glob('*.py'))
+STTM = sorted(path.stem for path in (ROOT / 'configs/sttm').glob('*.py'))
 
 # Table 6: GFLOPs of three crops and millions of parameters.
 TABLE_6 = {
@@ -76,7 +85,7 @@ def gflops(name):
 
 def test_models_of_other_classes_are_counted_right():
     counted = on_meta(sttm('vit_small_ssv2'))
-    assert cost('vit_small_ssv2') == (counted.flops, counted.params)
+    assert cost('vit_small_ssv2') == Cost(counted.flops, counted.params)
 
 
 @pytest.mark.parametrize('name', TABLE_6)
@@ -174,38 +183,14 @@ def test_the_host_costs_what_mmaction2s_does():
         gflops('timesformer_dense_mmaction2_k400'), rel=1e-4)
 
 
-def tables(path):
-    """Rows of the tables in a page, as cells by column."""
-    header = None
-    for line in (ROOT / path).read_text().splitlines():
-        if not line.startswith('|'):
-            header = None
-            continue
-        cells = [cell.strip() for cell in line.strip('|').split('|')]
-        if header is None:
-            header = cells
-        else:
-            yield dict(zip(header, cells, strict=True))
-
-
-@cache
-def table_rows():
-    """Rows of the tables in configs/sttm/README.md by config."""
-    rows = {}
-    for row in tables('configs/sttm/README.md'):
-        if row['config'].startswith('`'):
-            assert rows.setdefault(row['config'].strip('`'), row) is row, row
-    return rows
-
-
 def test_every_config_is_in_the_table_once():
-    assert STTM and sorted(table_rows()) == STTM
+    assert STTM and sorted(table_rows('sttm')) == STTM
     assert {f'configs/sttm/{name}.py' for name in STTM} <= set(CONFIGS)
 
 
 @pytest.mark.parametrize('name', STTM)
 def test_the_table_says_what_is_counted(name):
-    row = table_rows()[name]
+    row = table_rows('sttm')[name]
     assert float(row['here']) == round(gflops(name), 2)
     if 'here, M' in row:
         assert float(row['here, M']) == round(cost(name).params / 1e6, 2)
@@ -225,9 +210,9 @@ def test_the_table_says_what_is_merged(name):
     ratios = {merge.get('ratio', 0.5) for merge in merges} - {0.5}
     assert len(ratios) < 2
     shown += ''.join(f', {ratio}' for ratio in ratios)
-    assert table_rows()[name]['merges'].startswith(shown)
+    assert table_rows('sttm')[name]['merges'].startswith(shown)
     if not merges:
-        assert table_rows()[name]['merges'] == '-'
+        assert table_rows('sttm')[name]['merges'] == '-'
 
 
 def test_the_docs_say_what_is_counted():
@@ -238,7 +223,7 @@ def test_the_docs_say_what_is_counted():
     for row in rows:
         name = row[column].strip('`')
         assert row['here'] == f'{gflops(name):.1f}', name
-        assert row['paper'] == table_rows()[name]['paper'], name
+        assert row['paper'] == table_rows('sttm')[name]['paper'], name
         assert row['implied'] == str(IMPLIED.get(name, '')), name
 
 
@@ -254,37 +239,17 @@ def test_the_docs_say_how_many_parameters_there_are():
             assert float(row[f'{form}, paper']) == TABLE_6[name][1]
 
 
-@cache
-def metafile():
-    return yaml.safe_load((FOLDER / 'metafile.yml').read_text())
-
-
 def test_the_metafile_lists_every_config():
-    index = metafile()
-    collections = {collection['Name'] for collection in index['Collections']}
-    assert {model['In Collection'] for model in index['Models']} <= collections
-    assert sorted(model['Name'] for model in index['Models']) == STTM
-    for model in index['Models']:
-        assert model['Config'] == f'configs/sttm/{model["Name"]}.py'
-        assert 'Weights' not in model  # none are published
+    check_index('sttm', STTM)
 
 
-@pytest.mark.parametrize('model', metafile()['Models'],
-                         ids=[model['Name'] for model in metafile()['Models']])
+@pytest.mark.parametrize('model', metafile('sttm')['Models'],
+                         ids=lambda model: model['Name'])
 def test_the_metafile_says_what_is_counted(model):
-    name, data = model['Name'], model['Metadata']
-    cfg = sttm(name)
-    assert data['FLOPs'] == f'{cost(name).gflops:.2f}G'
-    assert data['Parameters'] == f'{cost(name).params / 1e6:.2f}M'
-    assert data['Epochs'] == cfg.train_cfg.max_epochs
-    assert data['Batch Size'] == cfg.auto_scale_lr.base_batch_size
-    dataset = {400: 'Kinetics-400', 174: 'Something-Something V2'}[
-        cfg.model.cls_head.num_classes]
-    assert data['Training Data'] == dataset
-    top1 = table_rows()[name]['top-1']
-    (result, ) = model.get('Results') or [dict(Dataset=dataset, Metrics={})]
+    name = model['Name']
+    top1 = table_rows('sttm')[name]['top-1']
     metrics = {} if top1 == '-' else {'Top 1 Accuracy (paper)': float(top1)}
-    assert (result['Dataset'], result['Metrics']) == (dataset, metrics)
+    check_entry(model, sttm(name), cost(name), metrics)
 
 
 def test_ablations_differ_in_one_thing_from_their_reference():

@@ -6,11 +6,12 @@ from torch.testing import assert_close
 
 from mmaction_tokenreduce.layers import (
     Carried,
+    GumbelTopK,
     SpatialSelection,
     TemporalSelection,
     min_max_normalize,
 )
-from mmaction_tokenreduce.ops import Places
+from mmaction_tokenreduce.ops import Places, gumbel_topk
 
 THW, CHANNELS = (4, 6, 8), 8
 PLACES = 4 * 6 * 8
@@ -89,6 +90,41 @@ def test_gumbel_selection_takes_the_best_in_evaluation():
     assert_close(module(x, THW)[0], learned(x, THW)[0])
 
 
+def test_gumbel_selection_ranks_raw_scores():
+    """Normalised ones would fix how sure the score network can be."""
+    module = TemporalSelection(CHANNELS, 0.5, strategy='gumbel')
+    torch.nn.init.constant_(module.score_net.head[4].bias, 5.0)
+    seen, x = observe(module), tokens()
+    frames = x[:, 1:].view(2, 4, 48, CHANNELS)
+    raw = module.score_net(torch.cat((frames.mean(2), frames.amax(2)), -1))
+    for mode in (True, False):
+        module.train(mode)(x, THW)
+        assert_close(seen[-1].scores, raw)
+        assert seen[-1].scores.min() > 3
+
+
+def test_gumbel_gradients_are_those_of_the_temperature():
+    loss_of, scores = torch.randn(2, 3, 6), torch.randn(2, 6)
+
+    def gradient(choose):
+        logits = scores.clone().requires_grad_()
+        torch.manual_seed(3)
+        (choose(logits) * loss_of).sum().backward()
+        return logits.grad
+
+    grads = {}
+    for tau in (0.5, 2.0):
+        module = GumbelTopK(tau).train()
+        grads[tau] = gradient(lambda logits, module=module: module(logits, 3).weight)
+        assert_close(grads[tau], gradient(
+            lambda logits, tau=tau: gumbel_topk(logits, 3, tau)[1]))
+    assert (grads[0.5] - grads[2.0]).abs().max() > 0.05
+    # from the config to the strategy
+    selector = TemporalSelection(CHANNELS, 0.5, strategy='gumbel',
+                                 strategy_cfg=dict(tau=0.5)).train()
+    assert_close(gradient(lambda logits: selector.choose(logits, 3).weight), grads[0.5])
+
+
 def token_choice(module, x):
     """Scores of each frame's tokens, and its best 12 in their order."""
     frames = x[:, 1:].reshape(8, 48, CHANNELS)
@@ -110,10 +146,15 @@ def test_token_selection_packs_the_best_tokens_of_each_frame():
     assert_close(y[:, 0], x[:, 0])
 
 
-def test_token_selection_at_sigma_zero_equals_evaluation():
+@pytest.mark.parametrize('amp', [False, True])
+def test_token_selection_at_sigma_zero_equals_evaluation(amp):
+    """Under autocast as well: taking tokens by a product rounds none of them."""
     module = SpatialSelection(CHANNELS, 0.3, unit='token', strategy_cfg=dict(sigma=0.0))
     x = tokens()
-    assert_close(module.train()(x, THW)[0], module.eval()(x, THW)[0])
+    with torch.autocast('cpu', torch.bfloat16, enabled=amp):
+        trained, tested = module.train()(x, THW)[0], module.eval()(x, THW)[0]
+    assert_close(trained, tested)
+    assert trained.dtype == torch.float32
 
 
 def test_token_selection_learns():

@@ -185,19 +185,8 @@ def test_temporal_acts_before_spatial_at_one_place():
     assert isinstance(model.reducers[0], SpatialSelection)  # names follow the config
 
 
-@pytest.mark.parametrize('host', [TINY, TINY_V1], ids=['v2', 'v1'])
-@pytest.mark.parametrize('before', [1, 2])
-def test_class_attention_that_ranks_is_that_of_the_block_before(host, before):
-    """The attended map of block before-1, computed from its parts."""
-    model = randomize(ReducedMViT(**host, reducers=[
-        temporal(before, 0.5, strategy='cls_attention')]))
-    seen, calls = [], []
-    model.reducers[0].choose.register_forward_hook(
-        lambda m, args, out: seen.append(out))
-    attn = model.blocks[before - 1].attn
-    attn.register_forward_hook(lambda m, args, out: calls.append((args, out)))
-    outputs(model, torch.randn(2, 3, 8, 64, 64))
-    x, thw = calls[0][0][:2]
+def class_attention(attn, x, thw):
+    """Attention (B, T, h, w) of the class token to the pooled keys, from its parts."""
     heads, dims = attn.num_heads, attn.out_dims
     with torch.no_grad():
         q, k, _ = attn.qkv(x).unflatten(-1, (3 * heads, -1)).split(heads, 2)
@@ -205,13 +194,65 @@ def test_class_attention_that_ranks_is_that_of_the_block_before(host, before):
         # heads are a batch to the pooling
         grid = k[:, 1:].permute(0, 2, 3, 1).flatten(0, 1).unflatten(2, thw)
         pooled = attn.pool_k(grid)
-        keys = pooled.flatten(2).transpose(1, 2).unflatten(0, (2, heads))
+        keys = pooled.flatten(2).transpose(1, 2).unflatten(0, (len(x), heads))
         keys = attn.norm_k(torch.cat((k[:, :1].transpose(1, 2), keys), 2))
         logits = (cls_q.unsqueeze(2) * keys).sum(-1) * (dims // heads)**-0.5
-        row = logits.softmax(-1)[:, :, 1:].mean(1)  # (2, places of the pooled keys)
-    frames = row.view(2, pooled.shape[2], -1).mean(2)
-    best = frames.topk(2).indices.sort().values
-    assert pooled.shape[2] == 4 and seen[0].index.tolist() == best.tolist()
+        row = logits.softmax(-1)[:, :, 1:].mean(1)
+    return row.unflatten(1, pooled.shape[2:])
+
+
+def ranking_by_class_attention(host, before, reducer, size):
+    """What a selector chose, what attention was handed over and on which grid, and the
+    naive attention of the block before."""
+    model = randomize(ReducedMViT(**host, reducers=[reducer]))
+    seen, calls = [], []
+    model.reducers[0].choose.register_forward_hook(
+        lambda m, args, out: seen.append(out))
+    attn = model.blocks[before - 1].attn
+    attn.register_forward_hook(lambda m, args, out: calls.append((args, out)))
+    outputs(model, torch.randn(2, 3, 8, *size))
+    ((x, thw, *_), (_, out_thw, handed)), (choice, ) = calls[0], seen
+    return choice, handed.unflatten(1, out_thw), class_attention(attn, x, thw)
+
+
+@pytest.mark.parametrize('host', [TINY, TINY_V1], ids=['v2', 'v1'])
+@pytest.mark.parametrize('before', [1, 2])
+def test_class_attention_that_ranks_is_that_of_the_block_before(host, before):
+    """The attended map of block before-1, computed from its parts."""
+    choice, _, attention = ranking_by_class_attention(
+        host, before, temporal(before, 0.5, strategy='cls_attention'), (64, 64))
+    best = attention.flatten(2).mean(2).topk(2).indices.sort().values
+    assert attention.shape[1] == 4 and choice.index.tolist() == best.tolist()
+
+
+@pytest.mark.parametrize('host', [TINY, TINY_V1], ids=['v2', 'v1'])
+@pytest.mark.parametrize('before,grid', [(1, (16, 24)), (2, (8, 12))])
+def test_class_attention_ranks_regions_place_by_place(host, before, grid):
+    """Each place of the grid reads the pooled key that covers it."""
+    choice, handed, attention = ranking_by_class_attention(
+        host, before, dict(type='SpatialSelection', before=before, anchor=(3, 2),
+                           strategy='cls_attention'), (64, 96))
+    frames, height, width = attention.shape[1:]
+    assert handed.shape == (2, frames, *grid)
+    assert before == 2 or (height < grid[0] and width < grid[1])
+    full = torch.stack([torch.stack([
+        attention[..., r * height // grid[0], c * width // grid[1]]
+        for c in range(grid[1])], -1) for r in range(grid[0])], -2)
+    assert_close(handed, full, rtol=1e-3, atol=1e-6)
+
+    def ranked(maps):
+        """Anchors of 3x2 at half of what is left beside them, min-max normalised."""
+        steps = (grid[0] - 3) // 2, (grid[1] - 2) // 2
+        scores = torch.stack([maps[..., r:r + 3, c:c + 2].mean((2, 3))
+                              for r in range(0, grid[0] - 2, steps[0])
+                              for c in range(0, grid[1] - 1, steps[1])], -1)
+        low, high = scores.aminmax(dim=-1, keepdim=True)
+        return ((scores - low) / (high - low + 1e-5)).flatten(0, 1)
+
+    assert_close(choice.scores, ranked(full), rtol=1e-3, atol=1e-3)
+    for side in (2, 3):
+        assert not torch.allclose(choice.scores, ranked(full.flip(side)), atol=0.05)
+        assert not torch.allclose(handed, full.flip(side), rtol=0.05)
 
 
 @pytest.mark.parametrize('with_cp', [False, True])
@@ -242,8 +283,9 @@ def test_selecting_tokens_needs_a_host_without_relative_positions():
     reducers = [spatial(1, 0.5, unit='token')]
     assert outputs(ReducedMViT(**TINY_V1, reducers=reducers).eval(),
                    torch.randn(1, 3, 8, 64, 64))[0].shape == (1, 64, 4, 3, 3)
-    with pytest.raises(ValueError, match="unit='token' leaves no rows"):
-        ReducedMViT(**TINY, reducers=reducers)(torch.randn(1, 3, 8, 64, 64))
+    with pytest.raises(ValueError, match="before=1: unit='token' cannot serve here: "
+                       'rel_pos_embed=True reads positions by row and column'):
+        ReducedMViT(**TINY, reducers=reducers)
 
 
 def test_views_of_a_batch_do_not_mix():
@@ -315,6 +357,9 @@ def test_init_draws_position_embeddings():
     (dict(reducers=[temporal(0, 0.5), spatial(-1, 0.5)]),
      r'reducers\[1\] \(SpatialSelection\): before=-1: allowed are 0 to 3'),
     (dict(reducers=[dict(type='TemporalSelection', keep=0.5)]), 'before=None: allowed'),
+    (dict(reducers=None), 'ReducedMViT: reducers=None: must be a list of dicts'),
+    (dict(reducers=[dict(type='TemporalSelection', before=True, keep=0.5)]),
+     'before=True: allowed are 0 to 3'),
     (dict(reducers=[temporal(0, 0)]), r'reducers\[0\]: .*keep=0 is outside \(0, 1\]'),
     (dict(reducers=[temporal(0, 1.5)]), r'reducers\[0\]: .*keep=1.5 is outside'),
     (dict(reducers=[temporal(0, 0.5, kep=1)]), r"reducers\[0\]: .*'kep'"),

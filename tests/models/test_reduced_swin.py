@@ -11,9 +11,12 @@ import torch
 from mmaction.models.backbones.swin import SwinTransformer3D
 from mmaction.registry import MODELS
 from mmengine.registry import DefaultScope
+from torch import nn
 from torch.testing import assert_close
 
+from mmaction_tokenreduce.layers import FastLinear
 from mmaction_tokenreduce.models import ReducedSwin3D
+from mmaction_tokenreduce.models.backbones import window_block
 from mmaction_tokenreduce.ops.windows import window_plan
 
 TINY = dict(arch=dict(embed_dims=16, depths=[2, 2, 1, 1], num_heads=[1, 2, 4, 8]),
@@ -141,8 +144,8 @@ def test_selecting_frames_is_running_on_fewer_frames():
     [temporal(0, 0.625)], [temporal(0, 0.8), spatial(1, 0.6), temporal(2, 0.5)],
     [spatial(0, 0.5), spatial(3, 0.5)], [temporal(3, 0.5, strategy='gumbel')],
     [temporal(1, 0.5, strategy='random'), spatial(1, 0.4, strategy='random')],
-    [spatial(1, 0.6, unit='token'), temporal(2, 0.6, strategy='uniform')],
-], ids=['temporal', 'several', 'spatial', 'gumbel', 'random', 'tokens'])
+    [spatial(1, 0.6, score='anchor'), temporal(2, 0.6, strategy='uniform')],
+], ids=['temporal', 'several', 'spatial', 'gumbel', 'random', 'uniform'])
 @pytest.mark.parametrize('size', [(16, 64, 64), (14, 72, 96)], ids=str)
 def test_any_selectors_before_any_stage(mode, reducers, size):
     model = ReducedSwin3D(**TINY, window_mode=mode, reducers=reducers)
@@ -264,6 +267,8 @@ def test_image_weights_are_inflated_as_in_mmaction2(tmp_path):
      '3'),
     (dict(reducers=[temporal(1, 0.5, strategy='cls_attention')]),
      "before=1: strategy='cls_attention' cannot serve here: Video Swin has no class"),
+    (dict(reducers=[spatial(1, 0.5, unit='token')]),
+     "before=1: unit='token' cannot serve here: windows read relative positions"),
 ])
 def test_bad_options(kwargs, message):
     with pytest.raises(ValueError, match=message):
@@ -273,3 +278,84 @@ def test_bad_options(kwargs, message):
 def test_a_misspelt_argument_is_named():
     with pytest.raises(TypeError, match='window_sise'):
         MODELS.build(dict(type='ReducedSwin3D', arch='tiny', window_sise=(8, 7, 7)))
+
+
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_activation_checkpointing_runs_blocks_again(with_cp):
+    model = ReducedSwin3D(**TINY, with_cp=with_cp)
+    blocks = [block for layer in model.layers for block in layer.blocks]
+    calls = []
+    for block in blocks:
+        block.register_forward_pre_hook(lambda module, args: calls.append(module))
+    loss = model.train()(torch.randn(1, 3, 8, 32, 32)).square().sum()
+    assert calls == blocks
+    loss.backward()
+    assert calls[len(blocks):] == (blocks[::-1] if with_cp else [])
+
+
+class OnTokens(nn.Module):
+    """mmaction2's dropout of channels-first grids, in our order of random draws."""
+
+    def __init__(self, dropout):
+        super().__init__()
+        self.dropout = dropout
+
+    def forward(self, x):
+        tokens = self.dropout(x.flatten(2).transpose(1, 2).contiguous())
+        return tokens.transpose(1, 2).reshape(x.shape)
+
+
+@pytest.mark.parametrize('rates', [
+    dict(drop_rate=0.3), dict(drop_path_rate=0.6),
+    dict(drop_rate=0.2, drop_path_rate=0.4)], ids=str)
+def test_what_is_dropped_in_training_is_what_mmaction2_drops(rates):
+    """On grids of one window, where both draw the same numbers in the same order."""
+    rates = {'drop_path_rate': 0., **rates}
+    dense = randomize(SwinTransformer3D(**TINY, pretrained2d=False, **rates))
+    reduced = same_weights(ReducedSwin3D(**TINY, window_mode='padded', **rates), dense)
+    dense.pos_drop = OnTokens(dense.pos_drop)
+    x, outs = torch.randn(4, 3, 8, 16, 16), []
+    for model in (dense, reduced):
+        model.train(True)  # mmaction2's returns None
+        torch.manual_seed(5)
+        outs.append(features(model, x))
+        outs[-1].append(torch.rand(1))  # as many draws
+    assert_close(outs[1], outs[0], rtol=1e-4, atol=1e-4)
+    still = features(reduced.eval(), x)
+    assert not torch.allclose(still[0], outs[1][0], atol=1e-2)
+    dense.train(False)
+    assert_close(still, features(dense, x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('mode', ['packed', 'padded'])
+def test_attention_is_dropped_in_training_alone(mode, monkeypatch):
+    model = ReducedSwin3D(**TINY, window_mode=mode, attn_drop_rate=0.3)
+    attend, rates = window_block.F.scaled_dot_product_attention, []
+
+    def watched(*args, **kwargs):
+        rates.append(kwargs.get('dropout_p', 0.0))
+        return attend(*args, **kwargs)
+
+    monkeypatch.setattr(window_block.F, 'scaled_dot_product_attention', watched)
+    x = torch.randn(1, 3, 8, 32, 32)
+    features(model.train(), x)
+    assert len(rates) >= 6 and set(rates) == {0.3}
+    rates.clear()
+    features(model.eval(), x)
+    assert len(rates) >= 6 and set(rates) == {0.0}
+
+
+def test_frozen_stages_are_in_evaluation_while_the_others_train():
+    model = ReducedSwin3D(**TINY, frozen_stages=2, reducers=[temporal(0, 0.5)])
+    assert model.train() is model
+    assert not (model.patch_embed.training or model.pos_drop.training)
+    assert not any(m.training for i in (0, 1) for m in model.layers[i].modules())
+    assert all(m.training for part in (*model.layers[2:], model.reducers)
+               for m in part.modules())
+
+
+def test_linear_layers_are_fast_ones():
+    """Of blocks, of the merging of patches, and of score networks."""
+    model = ReducedSwin3D(**TINY, reducers=[temporal(0, 0.5), spatial(2, 0.5)])
+    kinds = [type(m) for m in model.modules() if isinstance(m, nn.Linear)]
+    assert kinds == [FastLinear] * (6 * 4 + 3 + 2 * 4)

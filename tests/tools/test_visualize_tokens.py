@@ -263,6 +263,8 @@ def test_attention_of_models_that_merge_nothing(tool, monkeypatch, reducers, gon
     (['CONFIG', 'none', 'clip 1.mp4', '--classes', 'names.txt'],
      f'names.txt has 2 names, the model {NUM_CLASSES} classes'),
     (['CONFIG', 'none', 'clip 1.mp4', '--classes', 'gone.txt'], 'gone.txt'),
+    (['CONFIG', 'none', 'clip 1.mp4', '--classes', 'clip 1.mp4'],
+     '--classes clip 1.mp4: not a text file$'),
     (['CONFIG', 'none', 'clip 1.mp4', '--cfg-options', 'model.backbone.reducers=[]'],
      'tiny.py: the model has no reducers to watch; --rollout draws'),
     (['CONFIG', 'none', 'clip 1.mp4', '--cfg-options', 'model.type=Recognizer2D'],

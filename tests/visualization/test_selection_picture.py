@@ -3,6 +3,9 @@
 import cv2
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
 from PIL import Image, ImageSequence
 
 from mmaction_tokenreduce.visualization import (
@@ -12,7 +15,7 @@ from mmaction_tokenreduce.visualization import (
     play_selection,
     plot_selection,
 )
-from mmaction_tokenreduce.visualization.drawing import DIMMED
+from mmaction_tokenreduce.visualization.drawing import DIMMED, KEPT_COLOR
 
 LEVEL = 200  # brightness of what is drawn
 DARK = round(LEVEL * DIMMED)
@@ -75,6 +78,107 @@ def _blocks(flags):
     """Runs of True that are at least 20 long."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(int), [0]))))
     return int((edges[1::2] - edges[::2] >= 20).sum())
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures of the pictures that are written, one a picture."""
+    saved, save = [], Figure.savefig
+    monkeypatch.setattr(Figure, 'savefig', lambda figure, *args, **kwargs: (
+        saved.append(figure), save(figure, *args, **kwargs))[-1])
+    return saved
+
+
+def captions(figure):
+    """The text below frames, and where it stands: (left, bottom, right, top) pixels."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    return [(text, text.get_window_extent(renderer).extents)
+            for ax in figure.axes for text in ax.texts]
+
+
+def overlap(one, other):
+    return (one[0] < other[2] and other[0] < one[2]
+            and one[1] < other[3] and other[1] < one[3])
+
+
+@pytest.mark.parametrize('frames', [4, 8])
+@pytest.mark.parametrize('selectors', [1, 2, 3, 5])
+def test_scores_stand_below_their_frames(tmp_path, figures, frames, selectors):
+    """However many selectors ranked them, no caption is on another or on a map."""
+    scores = [[round(1 - t / 9 - n / 100, 2) for t in range(frames)]
+              for n in range(selectors)]
+    for later in scores[1:]:
+        later[1] = float('nan')  # gone after the first
+    maps = ScoreMaps({t: np.eye(3) for t in range(frames)},
+                     {t: [(0, 0)] for t in range(frames)}, 'anchor')
+    kept = regions([0], [[0, 0, 1, 1]], frames, scores=scores, maps=[maps])
+    plot_selection([SelectionRow(grey(frames), kept, 'clip')], tmp_path / 'kept.png')
+    (figure, ), found = figures, []
+    drawn = captions(figure)
+    boxes = [ax.get_window_extent().extents for ax in figure.axes]
+    for number, (text, box) in enumerate(drawn):
+        others = [other for _, other in drawn[:number]] + boxes
+        assert not any(overlap(box, other) for other in others), text
+        assert box[0] >= 0 and box[2] <= figure.bbox.x1
+        assert to_hex(text.get_color()) == (
+            KEPT_COLOR if text.axes is figure.axes[0] else to_hex('0.45'))
+        found.append(' '.join(text.get_text().split()))
+    expected = []
+    for t in range(frames):
+        shown = [f'{row[t]:.2f}' for row in scores if row[t] == row[t]]
+        expected += [f'#{t}', 'score ' + ', '.join(shown)]
+    assert found == expected
+
+
+def test_frames_that_nothing_ranked_have_no_score(tmp_path, figures):
+    kept = regions([0], [[0, 0, 1, 1]], 2)
+    plot_selection([SelectionRow(grey(2), kept, 'clip')], tmp_path / 'kept.png')
+    texts = [text.get_text() for text, _ in captions(figures[0])]
+    assert list(filter(None, texts)) == ['#0', '#1']
+
+
+@pytest.mark.parametrize('unit', ['anchor', 'token'])
+def test_score_maps_stand_below_the_frames_they_rank(tmp_path, figures, unit):
+    maps = [ScoreMaps({0: np.array([[0., 1.], [.5, .25]])}, {0: [(0, 1)]}, unit),
+            ScoreMaps({0: np.eye(3), 2: np.ones((3, 3))}, {0: [(0, 0)], 2: [(1, 2)]},
+                      unit)]
+    kept = regions([0, 2], [[0, 0, 1, 1]] * 2, 3, maps=maps)
+    plot_selection([SelectionRow(grey(3), kept, 'clip')], tmp_path / 'kept.png')
+    frames, ranked = [], {}
+    for ax in figures[0].axes:
+        (image, ), box = ax.images, ax.get_position()
+        if image.get_array().ndim == 3:
+            frames.append(box)
+            continue
+        t = next(t for t, frame in enumerate(frames) if frame.x0 < box.x0 < frame.x1)
+        assert box.y1 < frames[t].y0 and image.get_clim() == (0, 1)
+        framed = [tuple(np.add(patch.get_xy(), 0.5)[::-1]) for patch in ax.patches]
+        ranked.setdefault(t, []).append((image.get_array(), framed))
+    assert len(frames) == 3 and sorted(ranked) == [0, 2]
+    for t, expected in ((0, maps), (2, maps[1:])):
+        for (scores, framed), ranking in zip(ranked[t], expected, strict=True):
+            np.testing.assert_array_equal(scores, ranking.scores[t])
+            assert framed == (ranking.chosen[t] if unit == 'anchor' else [])
+
+
+@pytest.mark.parametrize('scores, expected', [
+    ([[0.25, 1.0, float('nan'), 0.5]], [0.25, 1, 0.04, 0.5]),
+    ([[0.8, 0.4, 0.6, 0.0], [1.0, float('nan'), 0.0, 1.0]], [0.8, 0.4, 0.6, 0.04]),
+    ([], [1, 1, 1, 1])], ids=['one', 'the first of two', 'none'])
+def test_bars_of_the_moving_picture_are_as_high_as_the_scores(tmp_path, scores,
+                                                              expected):
+    """Frame 1 is kept; of 320 pixels each of four bars has 80, 42 of height 1."""
+    kept = regions([1], [[0, 0, 1, 1]], 4, scores=scores)
+    play_selection(grey(4), kept, tmp_path / 'a.gif')
+    with Image.open(tmp_path / 'a.gif') as moving:
+        shots = [np.array(shot.convert('RGB')).astype(int)
+                 for shot in ImageSequence.Iterator(moving)]
+    for shot in shots:
+        for t, height in enumerate(expected):
+            color = np.array(to_rgb(KEPT_COLOR if t == 1 else '0.6')) * 255
+            column = shot[-12 - 44:-12, 12 + 40 + 80 * t]  # through its middle
+            found = (np.abs(column - color).max(axis=1) <= 8).sum()
+            assert found == pytest.approx(height * 42, abs=1.5)
 
 
 def test_moving_picture(tmp_path):
