@@ -3,7 +3,7 @@
 
 Every turn runs each model once on the same clip, so that a machine that slows down
 slows all of them alike; ratios are medians over turns of the paired ratio to the first
-model. Weights are random: the time does not depend on them. The share of the selectors
+model. Weights are random: the time does not depend on them. The share of the reducers
 is measured in turns of its own, with timers around them.
 """
 import _checkout  # noqa: F401, I001
@@ -28,7 +28,7 @@ from mmaction_tokenreduce.evaluation import (
     default_input_shape,
     recognizer_forward,
 )
-from mmaction_tokenreduce.layers import GridReducer
+from mmaction_tokenreduce.layers import GridReducer, TokenMerging
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,7 +66,7 @@ def _wait(device: torch.device) -> None:
 
 
 def selector_share(model: nn.Module, clip: Tensor, turns: int) -> float:
-    """Median share of a forward pass that is spent in the model's selectors."""
+    """Median share of a forward pass that is spent in the model's reducers."""
     spent, handles = [0.0], []
 
     def begin(*_) -> None:
@@ -78,7 +78,7 @@ def selector_share(model: nn.Module, clip: Tensor, turns: int) -> float:
         spent[0] += time.perf_counter()
 
     for module in model.modules():
-        if isinstance(module, GridReducer):
+        if isinstance(module, GridReducer | TokenMerging):
             handles += [module.register_forward_pre_hook(begin),
                         module.register_forward_hook(end)]
     shares = []
@@ -143,7 +143,7 @@ def benchmark(args: argparse.Namespace) -> dict:
 def as_table(result: dict) -> str:
     """The measurements as text."""
     rows = [('model', 'ms', 'quartiles', 'times as fast', 'GFLOPs', 'GFLOPs promise',
-             'selectors')]
+             'reducers')]
     for name, row in result['models'].items():
         low, high = row['ms_quartiles']
         rows.append((name, f'{row["ms"]:.1f}', f'{low:.1f}-{high:.1f}',

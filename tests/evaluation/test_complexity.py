@@ -121,9 +121,9 @@ def test_convolutions_on_the_meta_device():
 
 
 def test_a_convolution_without_a_batch_on_the_meta_device():
-    conv, shape = nn.Conv2d(3, 4, 3), (3, 8, 8)
-    on_cpu = count_complexity(conv, torch.zeros(shape))
-    assert count_complexity(conv.to('meta'), torch.zeros(shape, device='meta')) == on_cpu
+    conv, clip = nn.Conv2d(3, 4, 3), torch.zeros(3, 8, 8)
+    on_cpu = count_complexity(conv, clip)
+    assert count_complexity(conv.to('meta'), clip.to('meta')) == on_cpu
 
 
 def test_grouped_convolution():
