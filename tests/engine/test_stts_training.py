@@ -1,15 +1,11 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """Training with selectors: sigma, resume, mixed precision, two processes."""
-import os
-from datetime import timedelta
-
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.hooks import Hook
 from tiny_run import forget_runs, write_config, write_data
-from torch.nn.parallel import DistributedDataParallel
 from torch.testing import assert_close
+from two_ranks import assert_same, gradients_of_one, gradients_of_two
 
 from mmaction_tokenreduce.engine import cli
 from mmaction_tokenreduce.engine.hooks import SigmaDecayHook
@@ -139,17 +135,11 @@ def test_sigma_can_reach_zero_earlier():
     assert float(model.sigma) == 0
 
 
-def make_model():
-    torch.manual_seed(0)
-    model = ReducedMViT(
-        arch=dict(embed_dims=8, num_layers=2, num_heads=1, downscale_indices=[1]),
-        spatial_size=32, temporal_size=8, rel_pos_embed=False, reducers=REDUCERS)
-    model.init_weights()
-    return model.train()
+class Loss(ReducedMViT):
+    """Clips to the mean of a loss of each."""
 
-
-def loss_of(model, clips):
-    return model(clips)[-1][1].square().sum(1).mean()
+    def forward(self, clips):
+        return super().forward(clips)[-1][1].square().sum(1).mean()
 
 
 def given_noise(first, count):
@@ -166,41 +156,21 @@ def given_noise(first, count):
     return perturb
 
 
-def gradients_shared(clips):
-    """Gradients of this process's clips, averaged over all processes.
-
-    The wrapper is gone when it returns, so the process group outlives it. Freed the
-    other way round, the wrapper's reducer (torch 2.13) ends the group while it holds
-    the GIL: it waits for a gloo thread that may be waiting for the GIL, for ever.
-    """
-    model = DistributedDataParallel(make_model())
-    loss_of(model, clips).backward()
-    return {name: p.grad for name, p in model.module.named_parameters()}
-
-
-def train_a_rank(rank, clips, folder):
-    os.environ['GLOO_SOCKET_IFNAME'] = 'lo'
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/meeting', rank=rank, world_size=2,
-        timeout=timedelta(seconds=60))
-    strategies.perturbed_topk = given_noise(2 * rank, 2)
-    grads = gradients_shared(clips[2 * rank:2 * rank + 2])
-    if rank == 0:
-        torch.save(grads, os.path.join(folder, 'grads.pth'))
-    torch.distributed.destroy_process_group()
+def make_selecting(first, count):
+    strategies.perturbed_topk = given_noise(first, count)
+    torch.manual_seed(0)
+    model = Loss(
+        arch=dict(embed_dims=8, num_layers=2, num_heads=1, downscale_indices=[1]),
+        spatial_size=32, temporal_size=8, rel_pos_embed=False, reducers=REDUCERS)
+    model.init_weights()
+    return model.train()
 
 
 def test_two_processes_give_the_gradients_of_one(tmp_path, monkeypatch):
     clips = torch.randn(4, 3, 8, 32, 32)
-    mp.spawn(train_a_rank, (clips, str(tmp_path)), nprocs=2)
-    monkeypatch.setattr(strategies, 'perturbed_topk', given_noise(0, 4))
-    model = make_model()
-    loss_of(model, clips).backward()
-    two = torch.load(tmp_path / 'grads.pth')
-    one = {name: p.grad for name, p in model.named_parameters()}
-    assert one.keys() == two.keys() and any('score_net' in name for name in one)
-    for name, grad in one.items():
-        if name.endswith('score_net.head.4.bias'):
-            continue  # zero but for rounding: normalisation takes a common shift out
-        assert_close(two[name], grad, rtol=1e-3, atol=1e-6, msg=lambda m, n=name: n + m)
+    two = gradients_of_two(make_selecting, clips, tmp_path)
+    monkeypatch.setattr(strategies, 'perturbed_topk', perturbed_topk)  # undone after
+    one = gradients_of_one(make_selecting, clips)
+    assert any('score_net' in name for name in one)
+    # zero but for rounding: normalisation takes a common shift out
+    assert_same(one, two, but_for='score_net.head.4.bias')
