@@ -8,14 +8,14 @@ attention is rolled out.
 Legend: B batch, T H W grid of patches, R rows that are merged each by itself, L tokens
 in a row before a merge, L' after it, M tokens of a clip before a step, K after it.
 """
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..layers import Choice, GridReducer, Merge, TokenMerging
+from ..layers import Choice, GridReducer, TokenMerging
 from ..ops.grid import Size3
+from .watch import ReducerWatch
 
 __all__ = ['MergeStep', 'SelectionStep', 'StepTrace', 'token_grid']
 
@@ -66,7 +66,7 @@ class SelectionStep(NamedTuple):
         return self.places
 
 
-class StepTrace:
+class StepTrace(ReducerWatch):
     """Base of the traces: records selections and merges of a model while it runs.
 
     Args:
@@ -75,33 +75,8 @@ class StepTrace:
 
     def __init__(self, model: nn.Module) -> None:
         # A ratio or share that leaves all tokens decides nothing.
-        self._reducers = [m for m in model.modules() if isinstance(m, GridReducer)
-                          or isinstance(m, TokenMerging) and m.ratio]
-        self._handles: list[Any] = []
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget what was recorded; do so before another batch."""
-        self._seen: list[tuple[nn.Module, Any]] = []
-        self._decision: Choice | Merge | None = None
-
-    def __enter__(self) -> 'StepTrace':
-        for reducer in self._reducers:
-            self._handles += [
-                reducer.choose.register_forward_hook(self._see_decision),
-                reducer.register_forward_hook(self._see_reducer)
-            ]
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-
-    def _see_decision(self, module: nn.Module, args: tuple,
-                      output: Choice | Merge) -> None:
-        self._decision = output
+        super().__init__([m for m in model.modules() if isinstance(m, GridReducer)
+                          or isinstance(m, TokenMerging) and m.ratio])
 
     def _see_reducer(self, module: nn.Module, args: tuple, output: tuple) -> None:
         what = self._decision

@@ -1,18 +1,17 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """Watching the selectors of a model with standard forward hooks."""
-from types import TracebackType
-
 import numpy as np
 from torch import Tensor, nn
 
-from ..layers import Choice, GridReducer, SpatialSelection, TemporalSelection
+from ..layers import GridReducer, SpatialSelection, TemporalSelection
 from ..ops.grid import Size3
 from .kept import KeptRegions, ScoreMaps, take_places, whole_frames
+from .watch import ReducerWatch
 
 __all__ = ['SelectionTrace']
 
 
-class SelectionTrace:
+class SelectionTrace(ReducerWatch):
     """Records what the selectors of a model keep while it runs.
 
     ::
@@ -29,38 +28,15 @@ class SelectionTrace:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._reducers = [m for m in model.modules() if isinstance(m, GridReducer)]
-        if not self._reducers:
+        reducers = [m for m in model.modules() if isinstance(m, GridReducer)]
+        if not reducers:
             raise ValueError(f'{type(model).__name__} holds no selector to watch: its '
                              'config has no reducers')
-        self._handles = []
-        self.clear()
+        super().__init__(reducers)
 
-    def clear(self) -> None:
-        """Forget what was recorded; do so before another batch."""
-        self._calls: list[tuple[GridReducer, Size3, Choice | None]] = []
-        self._choice: Choice | None = None
-
-    def __enter__(self) -> 'SelectionTrace':
-        for reducer in self._reducers:
-            self._handles += [
-                reducer.choose.register_forward_hook(self._see_choice),
-                reducer.register_forward_hook(self._see_call)
-            ]
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-
-    def _see_choice(self, module: nn.Module, args: tuple, output: Choice) -> None:
-        self._choice = output
-
-    def _see_call(self, module: GridReducer, args: tuple, output: tuple) -> None:
-        self._calls.append((module, tuple(args[1]), self._choice))
-        self._choice = None
+    def _see_reducer(self, module: GridReducer, args: tuple, output: tuple) -> None:
+        self._seen.append((module, tuple(args[1]), self._decision))
+        self._decision = None
 
     def kept(self, sample: int) -> KeptRegions:
         """What is left of the clip number ``sample`` of the batch after all selectors.
@@ -69,14 +45,14 @@ class SelectionTrace:
             ValueError: If the model was not run, or run more than once, or if it pools
                 frames between two selectors.
         """
-        seen = [call[0] for call in self._calls]
+        seen = [call[0] for call in self._seen]
         if len(seen) != len(self._reducers) or len(set(seen)) != len(seen):
             raise ValueError(f'{len(seen)} calls of {len(self._reducers)} selectors '
                              'were recorded: run the model once, clear() in between')
-        total = self._calls[0][1][0]
+        total = self._seen[0][1][0]
         frames, cells = np.arange(total), whole_frames(total)
         scores, maps = [], []
-        for reducer, thw, choice in self._calls:
+        for reducer, thw, choice in self._seen:
             if thw[0] != len(frames):
                 raise ValueError(f'{len(frames)} token frames became {thw[0]} between '
                                  'two selectors: what a pooled frame shows is not '
