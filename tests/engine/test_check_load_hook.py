@@ -181,3 +181,11 @@ def test_files_that_are_no_checkpoints_of_ours():
 def test_a_string_as_option_is_a_mistake():
     with pytest.raises(TypeError, match='check_load.allow_missing must be a list'):
         CheckLoadHook(allow_missing='backbone')
+
+
+def test_a_star_in_a_prefix_stands_for_anything():
+    state = without('backbone.norm.w', Model().state_dict())
+    check(state, hook=CheckLoadHook(allow_missing=['back*.norm.weight']))
+    for prefix in ('*.fc.', 'norm*', 'backbone.norm.w*x'):
+        with pytest.raises(ValueError, match='1 missing'):
+            check(state, hook=CheckLoadHook(allow_missing=[prefix]))

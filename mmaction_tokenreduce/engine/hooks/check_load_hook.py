@@ -4,6 +4,7 @@
 mmengine loads checkpoints with ``strict=False``: keys that are missing, unexpected or
 of another shape end as a warning in the log, and the run goes on with random weights.
 """
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -90,7 +91,8 @@ def describe(mismatch: Mismatch) -> str:
 class CheckLoadHook(Hook):
     """Raises before a checkpoint that does not fit is put into the model.
 
-    The three options hold prefixes of keys that may differ. They count only where a
+    The three options hold prefixes of keys that may differ, in which ``*`` stands for
+    anything: ``backbone.blocks.*.attn.fusion.``. They count only where a
     training run starts from ``load_from``; a checkpoint to resume from or to test has
     to fit in every key. Keys are those of the bare model: ``module.`` in front, from
     a model saved in its wrapper, is taken off.
@@ -154,9 +156,9 @@ class CheckLoadHook(Hook):
                       mismatch: Mismatch) -> Mismatch:
         """What the options do not allow; the rest is taken out of ``stored``."""
         reshaped = [entry[0] for entry in mismatch.reshaped
-                    if entry[0].startswith(self.allow_reshaped)]
+                    if self.allow_reshaped.match(entry[0])]
         unexpected = [key for key in mismatch.unexpected
-                      if key.startswith(self.allow_unexpected)]
+                      if self.allow_unexpected.match(key)]
         for kind, keys in (('reshaped', reshaped), ('unexpected', unexpected)):
             for key in keys:
                 stored.pop(key if key in stored else WRAPPER_PREFIX + key, None)
@@ -164,7 +166,7 @@ class CheckLoadHook(Hook):
                 runner.logger.warning(f'Not loaded, as allow_{kind} says: '
                                       f'{first_few(keys, limit=len(keys))}')
         return Mismatch(
-            [key for key in mismatch.missing if not key.startswith(self.allow_missing)],
+            [key for key in mismatch.missing if not self.allow_missing.match(key)],
             [key for key in mismatch.unexpected if key not in unexpected],
             [entry for entry in mismatch.reshaped if entry[0] not in reshaped])
 
@@ -174,9 +176,11 @@ def _file_of(runner: Runner) -> str:
     return runner._load_from or str(find_latest_checkpoint(runner.work_dir))
 
 
-def _prefixes(name: str, value: Iterable[str]) -> tuple[str, ...]:
-    """``value`` as a tuple, checked to be a sequence of strings."""
+def _prefixes(name: str, value: Iterable[str]) -> re.Pattern:
+    """What matches keys that begin so; ``value`` is checked to be some strings."""
     if isinstance(value, str) or not all(isinstance(entry, str) for entry in value):
         raise TypeError(f'default_hooks.check_load.{name} must be a list of key '
                         f'prefixes, got {value!r}')
-    return tuple(value)
+    # (?!) matches nothing
+    return re.compile('|'.join(
+        re.escape(prefix).replace(r'\*', '.*') for prefix in value) or '(?!)')
