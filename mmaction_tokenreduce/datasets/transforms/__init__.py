@@ -1,0 +1,9 @@
+# Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
+"""Pipeline transforms, registered in mmaction's TRANSFORMS."""
+from .color import ColorRandAugment
+from .decode import MotionDecode, MotionInit
+from .follow import FollowMotion
+from .formatting import FormatMotion
+
+__all__ = ['ColorRandAugment', 'FollowMotion', 'FormatMotion', 'MotionDecode',
+           'MotionInit']
