@@ -13,4 +13,4 @@ __version__ = '0.1.0'
 if find_spec('mmaction') is not None:
     from . import compat
     compat.apply()
-    from . import datasets, engine, models  # noqa: F401
+    from . import datasets, engine, evaluation, models  # noqa: F401

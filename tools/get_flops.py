@@ -17,7 +17,7 @@ from mmaction_tokenreduce.engine.cli import EPILOG, load_config
 from mmaction_tokenreduce.engine.user_errors import ConfigError, report_mistakes
 from mmaction_tokenreduce.evaluation import (Complexity, count_complexity,
                                              default_input_shape, recognizer_forward)
-from mmaction.models.recognizers import Recognizer3D
+from mmaction.models.recognizers import MMRecognizer3D, Recognizer3D
 from mmengine.config import Config, DictAction
 
 from _model import build_model
@@ -78,9 +78,10 @@ def count(config: Config, shape: Shape, path: str, depth: int) -> Complexity:
     if depth < 1:
         raise ConfigError(f'--depth must be at least 1, got {depth}')
     model = build_model(config)
-    if not isinstance(model, Recognizer3D):
+    if not isinstance(model, Recognizer3D | MMRecognizer3D):
         raise ConfigError(f'config file {path}: model.type={config.model.type}: only '
-                          'Recognizer3D and its subclasses can be counted')
+                          'Recognizer3D, MMRecognizer3D and their subclasses can be '
+                          'counted')
     clip = torch.empty(1, *shape, device='meta')
     with contextlib.suppress(Exception):
         return count_complexity(model.to('meta'), clip, recognizer_forward, depth)

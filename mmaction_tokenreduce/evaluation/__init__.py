@@ -1,9 +1,11 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
-"""What a model costs: parameters and multiply-adds, in total and by part."""
+"""What a model costs: parameters and multiply-adds, in total and by part. Metrics that
+mmaction2 lacks, registered in its METRICS."""
 from .complexity import Complexity, Part, count_complexity, recognizer_forward
+from .epic_kitchens_metric import EpicKitchensMetric
 from .input_shape import default_input_shape
 
 __all__ = [
-    'Complexity', 'Part', 'count_complexity', 'default_input_shape',
-    'recognizer_forward'
+    'Complexity', 'EpicKitchensMetric', 'Part', 'count_complexity',
+    'default_input_shape', 'recognizer_forward'
 ]

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from fvcore.nn import FlopCountAnalysis
+from mmaction.models.recognizers import MMRecognizer3D
 from torch import Tensor, nn
 
 from .flop_handles import HANDLES, SHOWN_OPS, TRIVIAL_OPS
@@ -104,11 +105,16 @@ def recognizer_forward(model: nn.Module, clips: Tensor) -> Any:
     """Class scores of an mmaction recogniser, one view each, not normalised.
 
     Args:
-        model: A Recognizer3D, whose inputs are (B, views, C, T, H, W).
+        model: A Recognizer3D, whose inputs are (B, views, C, T, H, W), or a
+            MMRecognizer3D whose backbone takes motion, too: it is given none.
         clips: (B, C, T, H, W).
     """
+    inputs = clips.unsqueeze(1)
+    if isinstance(model, MMRecognizer3D):
+        motion = model.backbone.deformable.no_motion(clips)
+        inputs = dict(imgs=inputs, motion=motion.unsqueeze(1))
     stage = 'head' if model.with_cls_head else 'neck'
-    return model(clips.unsqueeze(1), mode='tensor', stage=stage)
+    return model(inputs, mode='tensor', stage=stage)
 
 
 def count_complexity(model: nn.Module,

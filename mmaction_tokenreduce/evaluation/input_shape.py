@@ -54,7 +54,14 @@ def _pipelines(config: Mapping) -> list[list[Mapping]]:
         while isinstance(dataset, Mapping) and 'pipeline' not in dataset:
             dataset = dataset.get('dataset')  # a wrapper around the data
         found += [_get(dataset, 'pipeline'), config.get(f'{split}_pipeline')]
-    return [pipeline for pipeline in found if pipeline]
+    return [_flat(pipeline) for pipeline in found if pipeline]
+
+
+def _flat(pipeline: list[Mapping]) -> list[Mapping]:
+    """The steps of a pipeline, those that a step holds in its place (FollowMotion)."""
+    return [inner for step in pipeline
+            for inner in (_flat(step['transforms']) if 'transforms' in step
+                          else [step])]
 
 
 def _clip_len(pipeline: list[Mapping]) -> int | None:

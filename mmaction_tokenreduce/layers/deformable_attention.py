@@ -1,0 +1,342 @@
+# Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
+"""Deformable attention over space and time and over scales (DVT, Sec. 3.2).
+
+A query attends to a few samples; where they lie and how much each counts are linear in
+the query, and for other frames in the motion towards them (eq. 10 to 16). There are no
+keys, and no query projection: it would fold into the two linear maps, which is how the
+paper's parameter counts come out (Table 2).
+
+Legend: B batch, T frames, h x w places of a frame, Q queries of a frame, C channels,
+n heads, N points, S sub-clips of P = T / S frames, F feature maps, L = P or F.
+"""
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..ops.pooling import depthwise_conv3d
+from ..ops.sampling import bilinear_rows, sum_of_rows
+from .linear import FastLinear
+
+__all__ = ['AttentionFusion', 'DeformableAttention', 'MultiScaleAttention',
+           'MultiScalePoints', 'Points', 'SpaceTimeAttention', 'SpaceTimePoints']
+
+KINDS = ('st', 'ms', 'st+ms')
+FUSIONS = ('linear', 'mlp')
+_RADIUS = 2.0  # cells that the outermost head's points stand off the query at first
+_SPREAD = 0.5  # and by how many the query moves them
+
+
+class Points(NamedTuple):
+    """Where queries look, and how much each place counts.
+
+    Attributes:
+        xy: (B, T, Q, n, L, N, 2), x and y in cells of the map that is sampled: that of
+            the l-th frame of the query's sub-clip, or the l-th feature map.
+        weight: (B, T, Q, n, L, N); those of a query and head sum to 1 (eq. 14).
+    """
+    xy: Tensor
+    weight: Tensor
+
+
+class _PointPredictor(nn.Module):
+    """The two linear maps W_delta and W_alpha of eq. 12 and 13.
+
+    They start with points on a ring around the query, wider for each head.
+    """
+
+    def __init__(self, dim: int, num_heads: int, points: int, maps: int) -> None:
+        super().__init__()
+        self.num_heads, self.points, self.maps = num_heads, points, maps
+        self.offset = FastLinear(dim, num_heads * maps * points * 2)
+        self.weight = FastLinear(dim, num_heads * maps * points)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Points on rings, all of about the same weight."""
+        for layer in (self.offset, self.weight):
+            nn.init.normal_(layer.weight, std=_SPREAD * layer.in_features**-0.5)
+            nn.init.zeros_(layer.bias)
+        angle = torch.arange(self.points) * (2 * math.pi / self.points)
+        ring = torch.stack((angle.cos(), angle.sin()), -1)  # (N, 2)
+        radius = torch.arange(1, self.num_heads + 1) * (_RADIUS / self.num_heads)
+        bias = radius.view(-1, 1, 1, 1) * ring  # (n, 1, N, 2)
+        with torch.no_grad():
+            self.offset.bias.copy_(bias.expand(-1, self.maps, -1, -1).flatten())
+
+    def _offsets_and_logits(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries (..., C) to offsets (..., n, F, N, 2) and logits (..., n, F, N)."""
+        shape = (self.num_heads, self.maps, self.points)
+        return (self.offset(query).unflatten(-1, (*shape, 2)),
+                self.weight(query).unflatten(-1, shape))
+
+    @staticmethod
+    def _points(base: Tensor, offset: Tensor, logit: Tensor) -> Points:
+        weight = logit.flatten(-2).softmax(-1).view_as(logit)
+        return Points(base + offset, weight)
+
+
+class SpaceTimePoints(_PointPredictor):
+    """Points in the frames of the query's sub-clip, led by motion (eq. 11 to 14).
+
+    The motion embedding m enters linearly, so that it is never computed: its kernel is
+    multiplied by W_delta and W_alpha, and the product applied to the motion. It reads
+    the weights of ``embed`` and does not call it.
+
+    Args:
+        dim: C.
+        num_heads: n.
+        points: N, for each head and frame.
+        cue_channels: Of the motion cue: 2 for displacements, 3 for colours.
+        patch: Cells of the cue's grid on a side of a query's patch.
+    """
+
+    def __init__(self, dim: int, num_heads: int, points: int, cue_channels: int,
+                 patch: int) -> None:
+        super().__init__(dim, num_heads, points, maps=1)
+        self.embed = nn.Conv2d(cue_channels, dim, patch, patch, bias=False)
+
+    def forward(self, query: Tensor, base: Tensor, cue: Tensor) -> Points:
+        """Points of queries (B, T, Q, C).
+
+        Args:
+            query: Normalised tokens.
+            base: (Q, 2), where the queries stand, in cells of the sampled map.
+            cue: (B, S, P, P, c, H, W), motion from frame i to j of each sub-clip, H and
+                W ``patch`` times the grid of the queries.
+        """
+        sub_clips, frames = cue.shape[1:3]
+        offset, logit = self._offsets_and_logits(query)
+        maps = torch.cat((self.offset.weight, self.weight.weight))
+        kernel = (maps @ self.embed.weight.flatten(1)).unflatten(
+            1, self.embed.weight.shape[1:])
+        # Channels last, so that what belongs to a query lies together.
+        cue = cue.flatten(0, 3).to(kernel.dtype, memory_format=torch.channels_last)
+        moved = F.conv2d(cue, kernel, stride=self.embed.stride).permute(0, 2, 3, 1)
+        moved = moved.unflatten(0, (len(query), sub_clips * frames, frames))
+        moved = moved.flatten(3, 4).transpose(2, 3)  # (B, T, Q, P, 3nN)
+        by_motion, logit_by_motion = (
+            part.unflatten(-1, (self.num_heads, self.points, -1)).transpose(3, 4)
+            for part in moved.split([len(self.offset.weight), len(self.weight.weight)],
+                                    dim=-1))  # (B, T, Q, n, P, N, 2 or 1)
+        return self._points(base.view(-1, 1, 1, 1, 2), offset + by_motion,
+                            logit + logit_by_motion.squeeze(-1))
+
+
+class MultiScalePoints(_PointPredictor):
+    """Points in the feature maps of the query's own frame (eq. 16).
+
+    Offsets are predicted from the query itself; eq. 16 takes it at each map's scale.
+    """
+
+    def forward(self, query: Tensor, base: Tensor) -> Points:
+        """Points of queries (B, T, Q, C) that stand at ``base`` (F, Q, 2)."""
+        offset, logit = self._offsets_and_logits(query)
+        return self._points(base.transpose(0, 1)[:, None, :, None], offset, logit)
+
+
+class _SampledAttention(nn.Module):
+    """Values and output projection around a choice of points."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.value = FastLinear(dim, dim)
+        self.proj = FastLinear(dim, dim)
+
+    def init_weights(self) -> None:
+        """Let the parts set their initial values."""
+        self.choose.init_weights()
+
+    def _sum(self, value: Tensor, xy: Tensor, weight: Tensor,
+             frame: Tensor) -> Tensor:
+        """Weighted samples of a map (eq. 10 and 15).
+
+        Args:
+            value: (B, T, h, w, C).
+            xy: (B, T, Q, n, K, 2).
+            weight: (B, T, Q, n, K).
+            frame: Broadcasts to (B, T, Q, n, K): which of the B * T frames is read.
+
+        Returns:
+            (B, T, Q, C).
+        """
+        rows, share = bilinear_rows(xy, value.shape[2:4])
+        rows += (frame * (value.shape[2] * value.shape[3])).int().unsqueeze(-1)
+        head = torch.arange(self.num_heads, device=rows.device, dtype=rows.dtype)
+        rows = rows * self.num_heads + head.view(-1, 1, 1)
+        share = share * weight.unsqueeze(-1)
+        table = value.reshape(-1, value.shape[-1] // self.num_heads)
+        sums = sum_of_rows(table, rows.flatten(0, 3).flatten(1),
+                           share.flatten(0, 3).flatten(1))
+        return sums.view(*xy.shape[:3], -1)
+
+
+class SpaceTimeAttention(_SampledAttention):
+    """D-ST-A: N points in each frame of the query's sub-clip (eq. 10 to 14).
+
+    Args:
+        dim: C.
+        num_heads: n, a divisor of C.
+        points: N.
+        cue_channels: Of the motion cue.
+        patch: Cells of the cue's grid on a side of a query's patch.
+    """
+
+    def __init__(self, dim: int, num_heads: int, points: int, cue_channels: int,
+                 patch: int) -> None:
+        super().__init__(dim, num_heads)
+        self.choose = SpaceTimePoints(dim, num_heads, points, cue_channels, patch)
+
+    def forward(self, x: Tensor, query: Tensor, base: Tensor, cue: Tensor) -> Tensor:
+        """Attend, without the residual.
+
+        Args:
+            x: (B, T, h, w, C), normalised tokens that are sampled.
+            query: (B, T, Q, C), normalised.
+            base: (Q, 2), where the queries stand in the h x w grid.
+            cue: (B, S, P, P, c, H, W), see :class:`SpaceTimePoints`.
+
+        Returns:
+            (B, T, Q, C).
+        """
+        xy, weight = self.choose(query, base, cue)
+        frames = cue.shape[2]
+        index = torch.arange(x.shape[0] * x.shape[1], device=x.device)
+        frame = (index - index % frames).unsqueeze(1) + index[:frames]  # (B*T, P)
+        frame = frame.unflatten(0, x.shape[:2]).repeat_interleave(xy.shape[5], dim=2)
+        out = self._sum(self.value(x), xy.flatten(4, 5), weight.flatten(4),
+                        frame[:, :, None, None])
+        return self.proj(out)
+
+
+class MultiScaleAttention(_SampledAttention):
+    """D-MS-A: N points in each of two maps of the query's frame (eq. 15 and 16).
+
+    The maps are the tokens themselves and a learned, depthwise, strided 3x3x3
+    convolution of them. Both share their values' projection.
+
+    Args:
+        dim: C.
+        num_heads: n, a divisor of C.
+        points: N.
+        stride: Spatial stride of the second map; its temporal stride is 1.
+    """
+
+    def __init__(self, dim: int, num_heads: int, points: int, stride: int) -> None:
+        super().__init__(dim, num_heads)
+        self.stride = stride
+        self.choose = MultiScalePoints(dim, num_heads, points, maps=2)
+        self.pool = nn.Conv3d(dim, dim, 3, (1, stride, stride), 1, groups=dim,
+                              bias=False)
+
+    def forward(self, x: Tensor, query: Tensor, base: Tensor) -> Tensor:
+        """Attend, without the residual; arguments as in :class:`SpaceTimeAttention`."""
+        pooled = depthwise_conv3d(x, self.pool.weight, self.pool.stride)
+        # Place j of the second map is centred on place stride * j of the first.
+        xy, weight = self.choose(query, torch.stack((base, base / self.stride)))
+        frame = torch.arange(x.shape[0] * x.shape[1], device=x.device)
+        frame = frame.view(*x.shape[:2], 1, 1, 1)
+        maps = (x, pooled)
+        out = sum(self._sum(self.value(part), xy[..., i, :, :], weight[..., i, :],
+                            frame) for i, part in enumerate(maps))
+        return self.proj(out)
+
+
+class AttentionFusion(nn.Module):
+    """u of Sec. 3.2: one token of the two that the attentions make.
+
+    ``'linear'``: Linear(2C, C), at first their mean. ``'mlp'``: their mean plus
+    Linear(2C, 4C), GELU, Linear(4C, C), the channel mixer of MLP-Mixer; the mean keeps
+    a path through the depth open and has no parameters.
+
+    Args:
+        dim: C.
+        kind: Which.
+    """
+
+    def __init__(self, dim: int, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        if kind == 'linear':
+            self.layers = FastLinear(2 * dim, dim)
+        else:
+            self.layers = nn.Sequential(FastLinear(2 * dim, 4 * dim), nn.GELU(),
+                                        FastLinear(4 * dim, dim))
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """The mean of both, up to small numbers."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+        if self.kind == 'linear':
+            with torch.no_grad():
+                both = torch.eye(self.layers.out_features).repeat(1, 2)
+                self.layers.weight.add_(both, alpha=0.5)
+
+    def forward(self, space_time: Tensor, multi_scale: Tensor) -> Tensor:
+        """Tokens (..., C), twice, to (..., C)."""
+        mixed = self.layers(torch.cat((space_time, multi_scale), dim=-1))
+        if self.kind == 'linear':
+            return mixed
+        return (space_time + multi_scale) / 2 + mixed
+
+
+class DeformableAttention(nn.Module):
+    """Attention of one block: D-ST-A, D-MS-A, or both and their fusion.
+
+    Args:
+        dim: C.
+        num_heads: n, a divisor of C.
+        kind: ``'st'``, ``'ms'`` or ``'st+ms'``.
+        fusion: ``'linear'`` or ``'mlp'``, of ``'st+ms'``.
+        points: N.
+        cue_channels: Of the motion cue: 2 for displacements, 3 for colours.
+        patch: Cells of the cue's grid on a side of a query's patch.
+        stride: Spatial stride of D-MS-A's second map.
+    """
+
+    def __init__(self, dim: int, num_heads: int, kind: str, fusion: str, points: int,
+                 cue_channels: int, patch: int, stride: int) -> None:
+        super().__init__()
+        self.space_time = self.multi_scale = self.fusion = None
+        if 'st' in kind:
+            self.space_time = SpaceTimeAttention(dim, num_heads, points, cue_channels,
+                                                 patch)
+        if 'ms' in kind:
+            self.multi_scale = MultiScaleAttention(dim, num_heads, points, stride)
+        if kind == 'st+ms':
+            self.fusion = AttentionFusion(dim, fusion)
+
+    def init_weights(self) -> None:
+        """Let the parts set their initial values (called by mmengine)."""
+        for part in self.children():
+            if hasattr(part, 'init_weights'):
+                part.init_weights()
+
+    def forward(self, x: Tensor, query: Tensor, base: Tensor, skip: Tensor,
+                cue: Tensor | None, drop_path: Callable[[Tensor], Tensor]) -> Tensor:
+        """Attend, the residual added (eq. 10 and 15) before the two are fused.
+
+        Args:
+            x: (B, T, h, w, C), normalised tokens that are sampled.
+            query: (B, T, Q, C), normalised.
+            base: (Q, 2), where the queries stand in the h x w grid.
+            skip: (B, T, Q, C), the residual.
+            cue: (B, S, P, P, c, H, W); None without D-ST-A.
+            drop_path: Acts on what attention adds.
+
+        Returns:
+            (B, T, Q, C).
+        """
+        tokens = []
+        if self.space_time is not None:
+            tokens.append(skip + drop_path(self.space_time(x, query, base, cue)))
+        if self.multi_scale is not None:
+            tokens.append(skip + drop_path(self.multi_scale(x, query, base)))
+        return tokens[0] if self.fusion is None else self.fusion(*tokens)
