@@ -1,16 +1,27 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
-"""Pictures of what a model keeps, merges and attends to."""
+"""Pictures of what a model keeps, merges, attends to, and is told of motion."""
 from .animation import play_overlays, play_selection
 from .kept import KeptRegions, ScoreMaps
 from .merge_trace import MergedTokens, MergeTrace
+from .motion_overlays import (
+    FieldOverlay,
+    FrameOverlay,
+    ResidualOverlay,
+    motion_overlays,
+    token_fields,
+)
 from .overlays import HeatOverlay, MergeOverlay, Overlay, plot_overlays
+from .point_picture import PointRow, plot_points
+from .point_trace import PointTrace, SampledPoints, moving_place
 from .rollout import AttentionRollout
 from .selection import SelectionRow, plot_selection
 from .token_steps import token_grid
 from .trace import SelectionTrace
 
 __all__ = [
-    'AttentionRollout', 'HeatOverlay', 'KeptRegions', 'MergeOverlay', 'MergeTrace',
-    'MergedTokens', 'Overlay', 'ScoreMaps', 'SelectionRow', 'SelectionTrace',
-    'play_overlays', 'play_selection', 'plot_overlays', 'plot_selection', 'token_grid'
+    'AttentionRollout', 'FieldOverlay', 'FrameOverlay', 'HeatOverlay', 'KeptRegions',
+    'MergeOverlay', 'MergeTrace', 'MergedTokens', 'Overlay', 'PointRow', 'PointTrace',
+    'ResidualOverlay', 'SampledPoints', 'ScoreMaps', 'SelectionRow', 'SelectionTrace',
+    'motion_overlays', 'moving_place', 'play_overlays', 'play_selection',
+    'plot_overlays', 'plot_points', 'plot_selection', 'token_fields', 'token_grid'
 ]

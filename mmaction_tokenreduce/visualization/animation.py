@@ -19,11 +19,12 @@ from .drawing import (
     score_text,
 )
 from .kept import KeptRegions
-from .overlays import Overlay, show
+from .overlays import Overlay, show, show_key
 
 __all__ = ['play_overlays', 'play_selection']
 
 WIDTH, BARS, CAPTION, MARGIN, DPI = 4., 0.55, 0.3, 0.15, 80  # inches; dots per inch
+MAXIMUM_COVERAGE, FLOYD_STEINBERG = 1, 3  # in Pillow
 
 
 def play_selection(images: np.ndarray, kept: KeptRegions, path: str | os.PathLike,
@@ -54,7 +55,7 @@ def play_selection(images: np.ndarray, kept: KeptRegions, path: str | os.PathLik
 
     picture = axes(BARS + CAPTION + MARGIN, tall)
     bars = axes(MARGIN, BARS)
-    writer = PillowWriter(fps=fps)
+    writer = _Writer(fps=fps)
     with whole_file(path) as part, writer.saving(figure, part, DPI):
         for f, image in enumerate(images):
             t = f * kept.num_frames // len(images)
@@ -81,21 +82,31 @@ def play_overlays(images: np.ndarray, overlays: Sequence[Overlay],
     frames = overlays[0].num_frames
     _check(images, frames, path)
     tall = WIDTH * images.shape[1] / images.shape[2]
-    figure, width, height = _stage(title, len(overlays), tall + CAPTION)
-    pictures = [figure.add_axes(((MARGIN + i * (WIDTH + MARGIN)) / width,
-                                 (CAPTION + MARGIN) / height, WIDTH / width,
-                                 tall / height)) for i in range(len(overlays))]
-    writer = PillowWriter(fps=fps)
+    keys = max(overlay.key_height for overlay in overlays)
+    figure, width, height = _stage(title, len(overlays), tall + CAPTION + keys)
+
+    def axes(number: int, bottom: float, tall: float) -> Axes:
+        return figure.add_axes(((MARGIN + number * (WIDTH + MARGIN)) / width,
+                                bottom / height, WIDTH / width, tall / height))
+
+    pictures = [axes(i, keys + CAPTION + MARGIN, tall) for i in range(len(overlays))]
+    for i, overlay in enumerate(overlays):
+        if overlay.key_height:
+            key = axes(i, MARGIN + keys - overlay.key_height, overlay.key_height)
+            key.set_axis_off()
+            show_key(key, overlay, WIDTH)
+    writer = _Writer(fps=fps)
     with whole_file(path) as part, writer.saving(figure, part, DPI):
         for f, image in enumerate(images):
             t = f * frames // len(images)
-            for ax, overlay in zip(pictures, overlays, strict=True):
+            names = [f'frame {f} of {len(images)}, token frame #{t}',
+                     *(overlay.name for overlay in overlays[1:])]
+            for ax, overlay, name in zip(pictures, overlays, names, strict=True):
                 ax.clear()
                 ax.set_axis_off()
                 show(ax, overlay, image, t)
-            pictures[0].text(0, -0.08 / tall, f'frame {f} of {len(images)}, token '
-                             f'frame #{t}', transform=pictures[0].transAxes, va='top',
-                             fontsize=9)
+                ax.text(0, -0.08 / tall, name, transform=ax.transAxes, va='top',
+                        fontsize=9)
             writer.grab_frame()
 
 
@@ -115,6 +126,17 @@ def _stage(title: str, columns: int, tall: float) -> tuple[Figure, float, float]
     figure = Figure(figsize=(width, height))
     figure.text(MARGIN / width, 1 - 0.1 / height, title, va='top', fontsize=10)
     return figure, width, height
+
+
+class _Writer(PillowWriter):
+    """Picks each frame's 256 colours so that rare ones, of a legend say, count as much
+    as frequent ones, and dithers between them."""
+
+    def grab_frame(self, **savefig_kwargs) -> None:
+        super().grab_frame(**savefig_kwargs)
+        image = self._frames[-1].convert('RGB')
+        colors = image.quantize(256, method=MAXIMUM_COVERAGE)
+        self._frames[-1] = image.quantize(palette=colors, dither=FLOYD_STEINBERG)
 
 
 def _show(ax: Axes, image: np.ndarray, kept: KeptRegions, t: int, where: str) -> None:

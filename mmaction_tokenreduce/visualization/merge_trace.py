@@ -85,7 +85,7 @@ class MergeTrace(StepTrace):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
-        if not any(isinstance(m, TokenMerging) for m in self._reducers):
+        if not any(isinstance(m, TokenMerging) for m in self._watched):
             raise ValueError(f'{type(model).__name__} holds no merge to watch: its '
                              'config has no TokenMerging among its reducers')
 
@@ -100,7 +100,7 @@ class MergeTrace(StepTrace):
             ValueError: If the model was not run, or run more than once, or on another
                 grid, or if there is no such clip.
         """
-        self._check(len(self._reducers))
+        self._check(len(self._watched))
         tokens, frames, steps = int(np.prod(thw)), thw[0], []
         for module, what in self._seen:
             step, frames = self._step(module, what, sample, tokens, frames)

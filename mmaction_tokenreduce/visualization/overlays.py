@@ -30,10 +30,12 @@ from .sheet import (
     wrap,
 )
 
-__all__ = ['HeatOverlay', 'MergeOverlay', 'Overlay', 'plot_overlays']
+__all__ = ['HeatOverlay', 'MergeOverlay', 'Overlay', 'plot_overlays', 'show',
+           'to_pixels']
 
 FAINT, OPAQUE = 0.6, 0.6  # brightness of what is not shown; share of colour over it
 HEAT_COLORS = 'inferno'
+LEGEND = 0.3  # inches
 HEAT_ENDS = 1, 99  # percentiles of the clip at which the colours end
 
 
@@ -43,9 +45,13 @@ class Overlay:
     Attributes:
         title: Written above.
         num_frames: T.
+        name: Short, written below a moving picture.
+        key_height: Inches that :meth:`draw_key` needs, 0 where there is no key.
     """
     title: str
     num_frames: int
+    name: str = ''
+    key_height: float = 0.
 
     def paint(self, image: np.ndarray, t: int) -> np.ndarray:
         """An image (h, w, 3) uint8 of token frame t, drawn over: float, 0 to 1."""
@@ -57,6 +63,10 @@ class Overlay:
     def legend(self) -> list[Patch]:
         """What the colours mean."""
         raise NotImplementedError  # abstract
+
+    def draw_key(self, ax: Axes) -> None:
+        """Draw what patches of colour cannot say, in axes that count inches, downwards
+        from their upper left corner."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +104,7 @@ class MergeOverlay(Overlay):
 
     def paint(self, image: np.ndarray, t: int) -> np.ndarray:
         image = image / 255
-        tokens = _to_pixels(self.merged.tokens[t], image.shape[:2])
+        tokens = to_pixels(self.merged.tokens[t], image.shape[:2])
         result = _grey(image) * FAINT
         result[tokens == NOWHERE] *= DIMMED
         for token, color in zip(self.shown, self.colors, strict=True):
@@ -189,13 +199,14 @@ def plot_overlays(images: np.ndarray, overlays: Sequence[Overlay],
     tall = side * images.shape[1] / images.shape[2]
     heading = wrap(heading, width)
     titles = [wrap(overlay.title, width) for overlay in overlays]
-    legend = 0.3
-    strip = lines * (tall + CAPTION + GAP) + legend
-    sheet = Sheet(width, text_height(heading) + sum(map(text_height, titles))
-                  + len(overlays) * strip + 0.05)
+    strip = lines * (tall + CAPTION + GAP)
+    legends = [LEGEND if overlay.legend() else 0. for overlay in overlays]
+    sheet = Sheet(width, text_height(heading) + sum(map(text_height, titles)) + 0.05
+                  + sum(strip + legend + overlay.key_height
+                        for overlay, legend in zip(overlays, legends, strict=True)))
     if heading:
         sheet.write(heading, 13)
-    for overlay, title in zip(overlays, titles, strict=True):
+    for overlay, title, legend in zip(overlays, titles, legends, strict=True):
         if title:
             sheet.write(title, 11, fontweight='bold')
         for t, image in enumerate(images):
@@ -206,10 +217,16 @@ def plot_overlays(images: np.ndarray, overlays: Sequence[Overlay],
             ax.text(0, -0.06 / tall, f'#{t}', transform=ax.transAxes, va='top',
                     fontsize=9)
         sheet.top += strip
-        sheet.figure.legend(
-            handles=overlay.legend(), loc='lower center', ncols=4, frameon=False,
-            fontsize=10, borderaxespad=0, handlelength=1.4, columnspacing=1.6,
-            bbox_to_anchor=(0.5, 1 - (sheet.top - 0.08) / sheet.height))
+        if overlay.key_height:
+            ax = sheet.axes(0, width, overlay.key_height)
+            show_key(ax, overlay, width)
+            sheet.top += overlay.key_height
+        sheet.top += legend
+        if legend:
+            sheet.figure.legend(
+                handles=overlay.legend(), loc='lower center', ncols=4, frameon=False,
+                fontsize=10, borderaxespad=0, handlelength=1.4, columnspacing=1.6,
+                bbox_to_anchor=(0.5, 1 - (sheet.top - 0.08) / sheet.height))
     with whole_file(path) as part:
         sheet.figure.savefig(part, dpi=110)
 
@@ -220,8 +237,15 @@ def show(ax: Axes, overlay: Overlay, image: np.ndarray, t: int) -> None:
     overlay.outline(ax, t, *image.shape[:2])
 
 
-def _to_pixels(grid: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Values (H, W) of patches as values of pixels."""
+def show_key(ax: Axes, overlay: Overlay, width: float) -> None:
+    """Draw the key of an overlay in axes ``width`` inches wide."""
+    overlay.draw_key(ax)
+    ax.set_xlim(0, width)
+    ax.set_ylim(overlay.key_height, 0)
+
+
+def to_pixels(grid: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Values (H, W, ...) of patches as values of pixels."""
     for axis in (0, 1):
         pixels = np.arange(size[axis])
         grid = grid.take(pixels * grid.shape[axis] // size[axis], axis=axis)

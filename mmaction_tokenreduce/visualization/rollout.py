@@ -93,7 +93,7 @@ class AttentionRollout(StepTrace):
             ValueError: If the model was not run, or run more than once, or on another
                 grid, or if there is no such clip.
         """
-        self._check(len(self._reducers) + len(self._attentions))
+        self._check(len(self._watched) + len(self._attentions))
         steps, tokens = self._steps(sample, thw)
         cls = torch.tensor(float(self._has_cls), dtype=torch.float64)
         patches = torch.zeros(tokens, dtype=torch.float64)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from ..layers import Choice, GridReducer, TokenMerging
 from ..ops.grid import Size3
-from .watch import ReducerWatch
+from .watch import DecisionWatch
 
-__all__ = ['MergeStep', 'SelectionStep', 'StepTrace', 'token_grid']
+__all__ = ['MergeStep', 'SelectionStep', 'StepTrace', 'patch_projection', 'token_grid']
 
 
 class MergeStep(NamedTuple):
@@ -66,7 +66,7 @@ class SelectionStep(NamedTuple):
         return self.places
 
 
-class StepTrace(ReducerWatch):
+class StepTrace(DecisionWatch):
     """Base of the traces: records selections and merges of a model while it runs.
 
     Args:
@@ -78,7 +78,7 @@ class StepTrace(ReducerWatch):
         super().__init__([m for m in model.modules() if isinstance(m, GridReducer)
                           or isinstance(m, TokenMerging) and m.ratio])
 
-    def _see_reducer(self, module: nn.Module, args: tuple, output: tuple) -> None:
+    def _see_call(self, module: nn.Module, args: tuple, output: tuple) -> None:
         what = self._decision
         if isinstance(module, GridReducer):
             what = (len(args[0]), tuple(args[1]), self._decision)
@@ -148,11 +148,20 @@ def token_grid(model: nn.Module, size: Size3) -> Size3:
     Raises:
         ValueError: If it holds none.
     """
+    stride = patch_projection(model).stride
+    stride = (1, ) * (3 - len(stride)) + tuple(stride)
+    return tuple(side // step for side, step in zip(size, stride, strict=True))
+
+
+def patch_projection(model: nn.Module) -> nn.Module:
+    """The convolution of frames or of clips that makes a host's patches.
+
+    Raises:
+        ValueError: If there is none.
+    """
     for module in model.modules():
-        stride = getattr(getattr(getattr(module, 'patch_embed', None), 'projection',
-                                 None), 'stride', None)
-        if stride is not None:
-            stride = (1, ) * (3 - len(stride)) + tuple(stride)
-            return tuple(side // step for side, step in zip(size, stride, strict=True))
+        projection = getattr(getattr(module, 'patch_embed', None), 'projection', None)
+        if hasattr(projection, 'stride'):
+            return projection
     raise ValueError(f'{type(model).__name__} has no patch_embed.projection: the grid '
                      'of its patches is not known')

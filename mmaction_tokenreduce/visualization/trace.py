@@ -6,12 +6,12 @@ from torch import Tensor, nn
 from ..layers import GridReducer, SpatialSelection, TemporalSelection
 from ..ops.grid import Size3
 from .kept import KeptRegions, ScoreMaps, take_places, whole_frames
-from .watch import ReducerWatch
+from .watch import DecisionWatch
 
 __all__ = ['SelectionTrace']
 
 
-class SelectionTrace(ReducerWatch):
+class SelectionTrace(DecisionWatch):
     """Records what the selectors of a model keep while it runs.
 
     ::
@@ -34,7 +34,7 @@ class SelectionTrace(ReducerWatch):
                              'config has no reducers')
         super().__init__(reducers)
 
-    def _see_reducer(self, module: GridReducer, args: tuple, output: tuple) -> None:
+    def _see_call(self, module: GridReducer, args: tuple, output: tuple) -> None:
         self._seen.append((module, tuple(args[1]), self._decision))
         self._decision = None
 
@@ -46,8 +46,8 @@ class SelectionTrace(ReducerWatch):
                 frames between two selectors.
         """
         seen = [call[0] for call in self._seen]
-        if len(seen) != len(self._reducers) or len(set(seen)) != len(seen):
-            raise ValueError(f'{len(seen)} calls of {len(self._reducers)} selectors '
+        if len(seen) != len(self._watched) or len(set(seen)) != len(seen):
+            raise ValueError(f'{len(seen)} calls of {len(self._watched)} selectors '
                              'were recorded: run the model once, clear() in between')
         total = self._seen[0][1][0]
         frames, cells = np.arange(total), whole_frames(total)

@@ -1,5 +1,5 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
-"""Watching what reducers of a model decide, with standard forward hooks."""
+"""Watching what parts of a model decide, with standard forward hooks."""
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -7,34 +7,36 @@ from typing import Any
 from torch import nn
 
 from ..layers import Choice, Merge
+from ..layers.deformable_attention import Points
 
-__all__ = ['ReducerWatch']
+__all__ = ['DecisionWatch']
 
 
-class ReducerWatch:
+class DecisionWatch:
     """Base of the traces: hooks while it is entered, and the decision of a call.
 
-    Subclasses record in ``_see_reducer``, which runs after each call of a reducer.
+    Subclasses record in ``_see_call``, which runs after each call of a module.
 
     Args:
-        reducers: Modules with a child ``choose``, whose output is the decision.
+        modules: Reducers or attentions, with a child ``choose`` whose output is the
+            decision.
     """
 
-    def __init__(self, reducers: Sequence[nn.Module]) -> None:
-        self._reducers = reducers
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self._watched = modules
         self._handles: list[Any] = []
         self.clear()
 
     def clear(self) -> None:
         """Forget what was recorded; do so before another batch."""
         self._seen: list[Any] = []
-        self._decision: Choice | Merge | None = None
+        self._decision: Choice | Merge | Points | None = None
 
-    def __enter__(self) -> 'ReducerWatch':
-        for reducer in self._reducers:
+    def __enter__(self) -> 'DecisionWatch':
+        for module in self._watched:
             self._handles += [
-                reducer.choose.register_forward_hook(self._see_decision),
-                reducer.register_forward_hook(self._see_reducer)
+                module.choose.register_forward_hook(self._see_decision),
+                module.register_forward_hook(self._see_call)
             ]
         return self
 
@@ -45,5 +47,5 @@ class ReducerWatch:
         self._handles = []
 
     def _see_decision(self, module: nn.Module, args: tuple,
-                      output: Choice | Merge) -> None:
+                      output: Choice | Merge | Points) -> None:
         self._decision = output

@@ -73,16 +73,17 @@ def saved_model(tool, path, config_file=None):
     return model.eval()
 
 
-def view_of(tool, number=0, path='tiny.py'):
-    views, _ = tool.read_views(tool.load_config(path), path, 'clip 1.mp4')
-    return views[number]
+def view_of(tool, number=0, path='tiny.py', changes=None):
+    clips = tool.read_clips(tool.load_config(path, changes), path, 'clip 1.mp4', False)
+    assert number < len(clips)
+    return clips[number].imgs
 
 
 class Drawn:
     """Takes the place of plot_selection and keeps what it is given."""
 
     def __init__(self, monkeypatch, tool):
-        monkeypatch.setattr(tool, 'plot_selection', self)
+        monkeypatch.setattr(tool.choose_picture.__module__ + '.plot_selection', self)
 
     def __call__(self, rows, path, heading=''):
         (self.row, ) = rows
@@ -146,9 +147,9 @@ def test_one_picture_of_another_view(tool, monkeypatch):
     drawn = Drawn(monkeypatch, tool)
     tool.main([config(), 'none', 'clip 1.mp4', '--view', '1', '--out', 'kept.png',
                '--cfg-options', clips])
-    loaded = tool.load_config('tiny.py', {clips.split('=')[0]: 2})
-    views, _ = tool.read_views(loaded, 'tiny.py', 'clip 1.mp4')
-    assert len(views) == 2 and not torch.equal(views[0], views[1])
+    views = [view_of(tool, number, changes={clips.split('=')[0]: 2})
+             for number in range(2)]
+    assert not torch.equal(*views)
     np.testing.assert_array_equal(drawn.row.images,
                                   views[1].permute(1, 2, 3, 0)[::2].numpy())
     tool.main([config(), 'none', 'clip 1.mp4', '--view', '1', '--cfg-options', clips,
@@ -181,7 +182,7 @@ class DrawnOver:
     """Takes the place of plot_overlays and keeps what it is given."""
 
     def __init__(self, monkeypatch, tool):
-        monkeypatch.setattr(tool, 'plot_overlays', self)
+        monkeypatch.setattr(tool.choose_picture.__module__ + '.plot_overlays', self)
 
     def __call__(self, images, overlays, path, heading=''):
         self.images, self.overlays, self.heading = images, overlays, heading
@@ -268,7 +269,11 @@ def test_attention_of_models_that_merge_nothing(tool, monkeypatch, reducers, gon
     (['CONFIG', 'none', 'clip 1.mp4', '--cfg-options', 'model.backbone.reducers=[]'],
      'tiny.py: the model has no reducers to watch; --rollout draws'),
     (['CONFIG', 'none', 'clip 1.mp4', '--cfg-options', 'model.type=Recognizer2D'],
-     'model.type=Recognizer2D: only Recognizer3D'),
+     'model.type=Recognizer2D: only Recognizer3D, MMRecognizer3D'),
+    (['CONFIG', 'none', 'clip 1.mp4', '--motion'],
+     '--motion: the model of config file tiny.py takes no motion'),
+    (['PLAIN', 'none', 'clip 1.mp4', '--query', '0', '1', '1'],
+     '--query: config file tiny.py has no deformable attention'),
     (['CONFIG', 'none', 'clip 1.mp4', '--cfg-options',
       'model.backbone.reducers.0.keep=0.1'], 'keep=0.1 leaves none of 4 token frames'),
     (['CONFIG', 'none', 'clip 1.mp4', '--cfg-options', 'model.cls_head.in_channels=17'],
