@@ -9,39 +9,44 @@ from mmengine.registry import DefaultScope
 
 
 @pytest.fixture
-def tool(repo_dir, tmp_path, monkeypatch):
+def module(repo_dir, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(repo_dir / 'tools'))
-    module = importlib.import_module('compare_selection')
-    monkeypatch.setattr(module, 'RUNS', tmp_path / 'runs')
+    module = importlib.import_module('_compare')
+    monkeypatch.setattr(module.Comparison, 'runs', tmp_path / 'runs')
     with DefaultScope.overwrite_default_scope('mmaction'):
         yield module
 
 
+@pytest.fixture
+def tool(module):
+    return importlib.import_module('compare_selection').COMPARISON
+
+
 def test_ways_of_one_budget_cost_alike(tool):
-    frames = [tool.gflops(name) for name in tool.WAYS if name.startswith('frames')]
-    regions = [tool.gflops(name) for name in tool.WAYS if name.startswith('regions')]
+    frames = [tool.gflops(name) for name in tool.ways if name.startswith('frames')]
+    regions = [tool.gflops(name) for name in tool.ways if name.startswith('regions')]
     assert max(frames) <= 1.03 * min(frames) and max(regions) <= 1.03 * min(regions)
     assert max(frames + regions) < 0.6 * tool.gflops('dense')
 
 
-def test_results_are_kept_and_not_made_again(tool, monkeypatch):
+def test_results_are_kept_and_not_made_again(module, tool, monkeypatch):
     runs = []
 
-    def run(name, seed):
+    def run(self, name, seed):
         runs.append((name, seed))
         if name == 'frames_random':
-            raise tool.StepFailed('train.py ended with status 1')
+            raise module.StepFailed('train.py ended with status 1')
         return 0.5 + seed / 10
 
-    monkeypatch.setattr(tool, 'train_and_test', run)
+    monkeypatch.setattr(module.Comparison, 'train_and_test', run)
     ways = ['frames_stts', 'frames_random']
-    with pytest.raises(tool.StepFailed):
+    with pytest.raises(module.StepFailed):
         tool.compare([1], ways)
-    assert json.loads((tool.RUNS / 'results.json').read_text())['frames_stts'] == {
+    assert json.loads((tool.runs / 'results.json').read_text())['frames_stts'] == {
         '1': 0.6}
     runs.clear()
-    monkeypatch.setattr(tool, 'train_and_test',
-                        lambda name, seed: runs.append((name, seed)) or 0.25)
+    monkeypatch.setattr(module.Comparison, 'train_and_test',
+                        lambda self, name, seed: runs.append((name, seed)) or 0.25)
     results = tool.compare([1, 2], ways)
     assert runs == [('frames_random', 1), ('dense', 2), ('frames_stts', 2),
                     ('frames_random', 2)]
@@ -51,7 +56,7 @@ def test_results_are_kept_and_not_made_again(tool, monkeypatch):
     assert len(lines) == 5  # ways without a result have no row
 
 
-def test_training_starts_from_the_dense_model_of_the_same_seed(tool, repo_dir,
+def test_training_starts_from_the_dense_model_of_the_same_seed(module, tool, repo_dir,
                                                                monkeypatch):
     commands = []
 
@@ -59,8 +64,8 @@ def test_training_starts_from_the_dense_model_of_the_same_seed(tool, repo_dir,
         commands.append(command)
         return 'Epoch(test) [4/4] acc/top1: 0.7500'
 
-    monkeypatch.setattr(tool, 'run', run)
-    monkeypatch.setattr(tool.Path, 'read_text', lambda path: 'a 1\n' * 32)
+    monkeypatch.setattr(module, 'run', run)
+    monkeypatch.setattr(module.Path, 'read_text', lambda path: 'a 1\n' * 32)
     assert tool.train_and_test('frames_uniform', 3) == 0.75
     train, test = (' '.join(command) for command in commands)
     dense = Config.fromfile(repo_dir / 'configs/demo/mvit_dense.py')
