@@ -103,8 +103,8 @@ def full_count(cfg: Config) -> Complexity:
     model = cfg.model.to_dict()
     for reducer in model['backbone'].get('reducers', ()):
         reducer.pop('strategy_cfg', None)  # noise costs nothing in evaluation
-    what = dict(backbone=model['backbone'], cls_head=model['cls_head'],
-                shape=default_input_shape(cfg))
+    what = dict(type=model['type'], backbone=model['backbone'],
+                cls_head=model['cls_head'], shape=default_input_shape(cfg))
     return _count(json.dumps(what, sort_keys=True))
 
 
@@ -112,7 +112,7 @@ def full_count(cfg: Config) -> Complexity:
 def _count(what: str) -> Complexity:
     model = json.loads(what)
     shape = model.pop('shape')
-    recognizer = build(Config(dict(model=dict(type='Recognizer3D', **model))))
+    recognizer = build(Config(dict(model=model)))
     # The meta device: the same count without arithmetic. A trace notes the stack of
     # every operation; in a thread of its own pytest's frames are not among them.
     with ThreadPoolExecutor(1) as thread:
@@ -128,11 +128,12 @@ def shrink(cfg: Config) -> tuple[int, int, int, int]:
         The (C, T, H, W) of a view for it.
     """
     backbone, head = cfg.model.backbone, cfg.model.cls_head
+    head = head.get('head', head)  # that of verb and noun
     if backbone.get('arch') == 'small':
         backbone.arch = dict(embed_dims=8, num_layers=16, num_heads=1,
                              downscale_indices=[1, 3, 14])
         head.in_channels = 64
-        return (3, 16, 64, 64)
+        return (3, backbone.get('temporal_size', 16), 64, 64)
     if backbone.get('arch') == 'base':
         backbone.update(
             arch=dict(embed_dims=8, depths=[2, 1, 1, 1], num_heads=[1, 1, 2, 2]),
@@ -140,7 +141,7 @@ def shrink(cfg: Config) -> tuple[int, int, int, int]:
             pretrained=None)
         head.in_channels = 64
         return (3, 32, 32, 32)
-    if backbone.type in ('ReducedTimeSformer', 'TimeSformer'):
+    if backbone.type in ('ReducedTimeSformer', 'TimeSformer', 'DVTTimeSformer'):
         backbone.update(embed_dims=16, num_heads=2, img_size=64)
         head.in_channels = 16
         return (3, backbone.num_frames, 64, 64)
@@ -197,8 +198,8 @@ def check_entry(model: dict, cfg: Config, counted: Cost,
     assert data['Parameters'] == f'{counted.params / 1e6:.2f}M'
     assert data['Epochs'] == cfg.train_cfg.max_epochs
     assert data['Batch Size'] == cfg.auto_scale_lr.base_batch_size
-    dataset = {400: 'Kinetics-400', 174: 'Something-Something V2'}[
-        cfg.model.cls_head.num_classes]
+    dataset = {400: 'Kinetics-400', 174: 'Something-Something V2', 48: 'Diving-48',
+               None: 'EPIC-KITCHENS-100'}[cfg.model.cls_head.get('num_classes')]
     assert data['Training Data'] == dataset
     (result, ) = model.get('Results') or [dict(Dataset=dataset, Metrics={})]
     assert (result['Dataset'], result['Metrics']) == (dataset, metrics)

@@ -44,22 +44,39 @@ def train_and_test(cfg):
     model = build(cfg)
     model.init_weights()
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    labels = [ActionDataSample().set_gt_label(label) for label in (1, 3)]
-    clips = [torch.randint(0, 256, (1, *shape), dtype=torch.uint8) for _ in range(2)]
+    classes = getattr(model.cls_head, 'num_classes', None)
+    pairs = isinstance(classes, tuple)  # verb and noun
+    labels = [ActionDataSample().set_gt_label([label, 2] if pairs else label)
+              for label in (1, 3)]
     before = [p.detach().clone() for p in model.parameters()]
-    log = model.train_step(dict(inputs=clips, data_samples=labels), wrapper)
+    log = model.train_step(dict(inputs=inputs(cfg, shape, 1), data_samples=labels),
+                           wrapper)
     assert log['loss'].isfinite()
     assert any(not torch.equal(p, q) for p, q in zip(model.parameters(), before,
                                                      strict=True))
     model.eval()
-    views = [torch.cat([clip, clip]) for clip in clips]  # two views of each video
     with torch.no_grad():
-        results = model.test_step(dict(inputs=views, data_samples=labels))
+        results = model.test_step(dict(inputs=inputs(cfg, shape, 2),
+                                       data_samples=labels))
     for result in results:
-        assert result.pred_score.shape == (cfg.model.cls_head.num_classes, )
-        if cfg.model.cls_head.average_clips == 'prob':
-            assert result.pred_score.sum().item() == pytest.approx(1, abs=1e-4)
-        assert result.pred_score.isfinite().all()
+        scores = result.pred_score
+        scores = list(scores.values()) if pairs else [scores]
+        assert [len(score) for score in scores] == list(classes if pairs else [classes])
+        for score in scores:
+            if cfg.model.cls_head.get('average_clips', 'prob') == 'prob':
+                assert score.sum().item() == pytest.approx(1, abs=1e-4)
+            assert score.isfinite().all()
+
+
+def inputs(cfg, shape, views):
+    """Two videos, and their motion for the models that take it."""
+    imgs = [torch.randint(0, 256, (views, *shape), dtype=torch.uint8)
+            for _ in range(2)]
+    if cfg.model.type != 'MMRecognizer3D':
+        return imgs
+    cell = cfg.model.backbone.motion_stride
+    size = (views, 2, shape[1], shape[2] // cell, shape[3] // cell)
+    return dict(imgs=imgs, motion=[4 * torch.randn(size).half() for _ in range(2)])
 
 
 def test_selecting_configs_of_the_demo_cost_alike_and_much_less():

@@ -1,0 +1,29 @@
+# A small MViT with D-ST-A for 16x64x64 clips: 8 token frames of 8x8 places. Patches and
+# widths are those of mvit_demo.py; fields have a cell for each patch.
+model = dict(
+    type='MMRecognizer3D',
+    backbone=dict(
+        type='DVTMViT',
+        arch=dict(embed_dims=32, num_layers=4, num_heads=1, downscale_indices=[2]),
+        spatial_size=64,
+        temporal_size=16,
+        patch_cfg=dict(kernel_size=(3, 15, 15), stride=(2, 8, 8), padding=(1, 7, 7)),
+        separable_pos_embed=True,
+        attention='st',
+        motion_stride=8,
+        motion_unit=2.0,  # about what a shape moves between sampled frames
+        init_cfg=[dict(type='Normal', layer='Conv3d', std=0.05)]),
+    cls_head=dict(
+        type='MViTHead',
+        in_channels=64,
+        num_classes=8,
+        with_cls_token=False,
+        dropout_ratio=0.0,
+        init_scale=7.0,  # of weights of about 0.07: 0.5, as in vit_demo.py
+        average_clips='prob'),
+    # No mean is subtracted: LayerNorm would blow plain ground, which is then nearly 0,
+    # up to the size of a shape, with a random sign for each clip.
+    data_preprocessor=dict(
+        type='MotionDataPreprocessor',
+        mean=[0.0, 0.0, 0.0],
+        std=[57.375, 57.375, 57.375]))

@@ -1,0 +1,3 @@
+# Table 1: differences of frames as the cue.
+_base_ = './mvit_st_ssv2.py'
+model = dict(backbone=dict(cue='rgb_difference'))

@@ -1,0 +1,11 @@
+# MViT-B with D-ST-A on Something-Something V2, from the Kinetics-400 model (Table 2).
+_base_ = [
+    '../_base_/models/dvt_mvit_b16.py', '../_base_/datasets/sthv2_16_motion.py',
+    '../_base_/schedules/dvt_sthv2.py', '../_base_/default_runtime.py'
+]
+model = dict(
+    cls_head=dict(num_classes=174),
+    data_preprocessor=dict(blending=dict(num_classes=174)))
+# The classifier is new.
+default_hooks = dict(check_load=dict(allow_reshaped=['cls_head.fc_cls']))
+load_from = 'checkpoints/dvt_mvit_st_k400.pth'

@@ -1,0 +1,3 @@
+# Figure 4b: B = 1.
+_base_ = './mvit_stms_ssv2.py'
+model = dict(backbone=dict(sub_clips=1))

@@ -1,0 +1,22 @@
+# MViT-B with both attentions on EPIC-KITCHENS-100, verb and noun (Table 6), from the
+# Kinetics-400 model.
+_base_ = [
+    '../_base_/models/dvt_mvit_b16.py', '../_base_/datasets/epic100_16_motion.py',
+    '../_base_/schedules/dvt_epic100.py', '../_base_/default_runtime.py'
+]
+model = dict(
+    backbone=dict(attention='st+ms', fusion='mlp'),
+    cls_head=dict(
+        _delete_=True,
+        type='VerbNounHead',
+        head=dict(
+            type='MViTHead',
+            in_channels=768,
+            with_cls_token=False,
+            dropout_ratio=0.5,
+            label_smooth_eps=0.1)),
+    data_preprocessor=dict(blending=dict(num_classes=(97, 300))))
+# Two classifiers instead of one.
+default_hooks = dict(check_load=dict(
+    allow_missing=['cls_head.'], allow_unexpected=['cls_head.']))
+load_from = 'checkpoints/dvt_mvit_stms_k400.pth'

@@ -1,0 +1,3 @@
+# MViT-B with D-ST-A and D-MS-A, fused by an MLP (Table 2).
+_base_ = './mvit_st_k400.py'
+model = dict(backbone=dict(attention='st+ms', fusion='mlp'))

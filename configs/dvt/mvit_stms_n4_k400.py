@@ -1,0 +1,3 @@
+# Figure 4a: N = 4.
+_base_ = './mvit_stms_k400.py'
+model = dict(backbone=dict(points=4))
