@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..ops.pooling import depthwise_conv3d
-from ..ops.sampling import bilinear_rows, sum_of_rows
+from ..ops.sampling import sum_of_samples
 from .linear import FastLinear
 
 __all__ = ['AttentionFusion', 'DeformableAttention', 'MultiScaleAttention',
@@ -74,9 +74,8 @@ class _PointPredictor(nn.Module):
                 self.weight(query).unflatten(-1, shape))
 
     @staticmethod
-    def _points(base: Tensor, offset: Tensor, logit: Tensor) -> Points:
-        weight = logit.flatten(-2).softmax(-1).view_as(logit)
-        return Points(base + offset, weight)
+    def _points(xy: Tensor, logit: Tensor) -> Points:
+        return Points(xy, logit.flatten(-2).softmax(-1).view_as(logit))
 
 
 class SpaceTimePoints(_PointPredictor):
@@ -122,8 +121,8 @@ class SpaceTimePoints(_PointPredictor):
             part.unflatten(-1, (self.num_heads, self.points, -1)).transpose(3, 4)
             for part in moved.split([len(self.offset.weight), len(self.weight.weight)],
                                     dim=-1))  # (B, T, Q, n, P, N, 2 or 1)
-        return self._points(base.view(-1, 1, 1, 1, 2), offset + by_motion,
-                            logit + logit_by_motion.squeeze(-1))
+        near = base.view(-1, 1, 1, 1, 2) + offset
+        return self._points(near + by_motion, logit + logit_by_motion.squeeze(-1))
 
 
 class MultiScalePoints(_PointPredictor):
@@ -135,7 +134,7 @@ class MultiScalePoints(_PointPredictor):
     def forward(self, query: Tensor, base: Tensor) -> Points:
         """Points of queries (B, T, Q, C) that stand at ``base`` (F, Q, 2)."""
         offset, logit = self._offsets_and_logits(query)
-        return self._points(base.transpose(0, 1)[:, None, :, None], offset, logit)
+        return self._points(base.transpose(0, 1)[:, None, :, None] + offset, logit)
 
 
 class _SampledAttention(nn.Module):
@@ -150,29 +149,6 @@ class _SampledAttention(nn.Module):
     def init_weights(self) -> None:
         """Let the parts set their initial values."""
         self.choose.init_weights()
-
-    def _sum(self, value: Tensor, xy: Tensor, weight: Tensor,
-             frame: Tensor) -> Tensor:
-        """Weighted samples of a map (eq. 10 and 15).
-
-        Args:
-            value: (B, T, h, w, C).
-            xy: (B, T, Q, n, K, 2).
-            weight: (B, T, Q, n, K).
-            frame: Broadcasts to (B, T, Q, n, K): which of the B * T frames is read.
-
-        Returns:
-            (B, T, Q, C).
-        """
-        rows, share = bilinear_rows(xy, value.shape[2:4])
-        rows += (frame * (value.shape[2] * value.shape[3])).int().unsqueeze(-1)
-        head = torch.arange(self.num_heads, device=rows.device, dtype=rows.dtype)
-        rows = rows * self.num_heads + head.view(-1, 1, 1)
-        share = share * weight.unsqueeze(-1)
-        table = value.reshape(-1, value.shape[-1] // self.num_heads)
-        sums = sum_of_rows(table, rows.flatten(0, 3).flatten(1),
-                           share.flatten(0, 3).flatten(1))
-        return sums.view(*xy.shape[:3], -1)
 
 
 class SpaceTimeAttention(_SampledAttention):
@@ -208,8 +184,8 @@ class SpaceTimeAttention(_SampledAttention):
         index = torch.arange(x.shape[0] * x.shape[1], device=x.device)
         frame = (index - index % frames).unsqueeze(1) + index[:frames]  # (B*T, P)
         frame = frame.unflatten(0, x.shape[:2]).repeat_interleave(xy.shape[5], dim=2)
-        out = self._sum(self.value(x), xy.flatten(4, 5), weight.flatten(4),
-                        frame[:, :, None, None])
+        out = sum_of_samples(self.value(x).flatten(0, 1), xy.flatten(4, 5),
+                             weight.flatten(4), frame[:, :, None, None])
         return self.proj(out)
 
 
@@ -241,8 +217,9 @@ class MultiScaleAttention(_SampledAttention):
         frame = torch.arange(x.shape[0] * x.shape[1], device=x.device)
         frame = frame.view(*x.shape[:2], 1, 1, 1)
         maps = (x, pooled)
-        out = sum(self._sum(self.value(part), xy[..., i, :, :], weight[..., i, :],
-                            frame) for i, part in enumerate(maps))
+        out = sum(sum_of_samples(self.value(part).flatten(0, 1), xy[..., i, :, :],
+                                 weight[..., i, :], frame)
+                  for i, part in enumerate(maps))
         return self.proj(out)
 
 

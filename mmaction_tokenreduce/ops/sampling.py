@@ -1,11 +1,12 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """Sums of bilinear samples, as deformable attention takes them (DVT, eq. 10 and 15).
 
-A sum of S samples of a map is a weighted sum of 4 S of its rows, so that one
-``embedding_bag`` reads each row where it lies and keeps no sample: on CPU that is
-bound by memory, and twice as fast as ``grid_sample`` and a product with the weights.
+A sum of K samples of a map is a weighted sum of 4 K of its rows, so that one
+``embedding_bag`` reads each row where it lies and keeps no sample. What is left to save
+is the arithmetic of places and weights: maps get a border of zeros, into which points
+outside are moved, so that nothing has to be masked.
 
-Legend: C channels of a row, S samples of a sum, H x W places of a map.
+Legend: M maps of H x W places and C channels, n heads, K samples of a sum.
 """
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,9 @@ from torch import Tensor
 
 from .precision import no_autocast
 
-__all__ = ['bilinear_rows', 'grid_points', 'sum_of_rows']
+__all__ = ['grid_points', 'sum_of_samples']
+
+_BEFORE, _AFTER = 1, 2  # cells of zeros; the last is read with weight 0 only
 
 
 def grid_points(hw: tuple[int, int], stride: int, device: torch.device) -> Tensor:
@@ -23,44 +26,38 @@ def grid_points(hw: tuple[int, int], stride: int, device: torch.device) -> Tenso
     return torch.stack((x, y), -1).flatten(0, 1).float()
 
 
-def bilinear_rows(points: Tensor, hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The rows of a map that a bilinear sample reads, and how much of each.
+def sum_of_samples(maps: Tensor, points: Tensor, weight: Tensor,
+                   index: Tensor) -> Tensor:
+    """Weighted sums of bilinear samples, in float32; around the maps are zeros.
 
     Args:
-        points: (..., 2), x and y in cells; place (i, j) of the map is at x = j, y = i.
-        hw: H, W. Outside of the map are zeros.
+        maps: (M, H, W, C); head h has channels h * C / n to (h + 1) * C / n.
+        points: (..., n, K, 2), x and y in cells; place (i, j) is at x = j, y = i.
+        weight: (..., n, K).
+        index: Which map a sample is taken of; broadcasts to (..., n, K).
 
     Returns:
-        Index (..., 4) into the H * W rows, row-major, and weight (..., 4), which is
-        zero for neighbours outside.
+        (..., C), of the maps' type.
     """
-    size = points.new_tensor((hw[1], hw[0]))
-    first = points.detach().floor()
-    part = points - first  # (..., 2)
-    corner = torch.stack((first, first + 1), dim=-1)  # (..., 2 axes, 2 sides)
-    weight = torch.stack((1 - part, part), dim=-1)
-    inside = (corner >= 0) & (corner < size.unsqueeze(-1))
-    weight = weight * inside
-    corner = corner.clamp(min=torch.zeros_like(size).unsqueeze(-1),
-                          max=(size - 1).unsqueeze(-1))
-    x, y = corner.unbind(-2)
-    weight_x, weight_y = weight.unbind(-2)
-    index = (y.unsqueeze(-1) * hw[1] + x.unsqueeze(-2)).flatten(-2)
-    return index.int(), (weight_y.unsqueeze(-1) * weight_x.unsqueeze(-2)).flatten(-2)
-
-
-def sum_of_rows(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sums of rows of a table, in float32.
-
-    Args:
-        table: (R, C).
-        rows: (M, K), index of the rows of each sum.
-        weights: (M, K).
-
-    Returns:
-        (M, C), of the table's type.
-    """
-    with no_autocast(table):  # it has no kernel of mixed types
-        sums = F.embedding_bag(rows, table.float(), mode='sum',
-                               per_sample_weights=weights.float())
-    return sums.to(table.dtype)
+    heads = weight.shape[-2]
+    height, width = (side + _BEFORE + _AFTER for side in maps.shape[1:3])
+    border = (0, 0, _BEFORE, _AFTER, _BEFORE, _AFTER)
+    with no_autocast(maps):  # embedding_bag has no kernel of mixed types
+        table = F.pad(maps.float(), border).view(-1, maps.shape[-1] // heads)
+        points = points.float()
+        points = points.clamp(points.new_tensor(-1.0),
+                              points.new_tensor((maps.shape[2], maps.shape[1])))
+        cell = points.detach().floor()
+        x, y = (points - cell).unbind(-1)
+        x = torch.stack((1 - x, x), -1) * weight.float().unsqueeze(-1)
+        shares = torch.stack((1 - y, y), -1).unsqueeze(-1) * x.unsqueeze(-2)
+        column, row = cell.int().unbind(-1)
+        first = (index.int() * height + row + _BEFORE) * width + column + _BEFORE
+        head = torch.arange(heads, device=maps.device, dtype=torch.int32)
+        first = first * heads + head.unsqueeze(-1)
+        corner = first.new_tensor((0, 1, width, width + 1)) * heads
+        rows = first.unsqueeze(-1) + corner
+        count = rows[..., 0, 0].numel()
+        sums = F.embedding_bag(rows.reshape(count, -1), table, mode='sum',
+                               per_sample_weights=shares.reshape(count, -1))
+    return sums.view(*weight.shape[:-2], -1).to(maps.dtype)

@@ -149,6 +149,18 @@ def test_every_parameter_gets_a_gradient(make, kind):
 
 
 @BOTH
+def test_a_still_video_trains(make):
+    model = make(attention='st+ms')
+    model.init_weights()
+    imgs, motion = clips()
+    still = imgs[:, :, :1].expand_as(imgs)
+    features(model, still, torch.zeros_like(motion)).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            assert parameter.grad.isfinite().all(), name
+
+
+@BOTH
 def test_motion_leads_the_queries(make):
     model = randomize(make(attention='st'))
     imgs, motion = clips()

@@ -4,58 +4,62 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from mmaction_tokenreduce.ops.sampling import bilinear_rows, grid_points, sum_of_rows
+from mmaction_tokenreduce.ops.sampling import grid_points, sum_of_samples
 
 H, W, C = 3, 5, 4
 
 
-def samples(table, points):
-    rows, share = bilinear_rows(points, (H, W))
-    return sum_of_rows(table, rows, share)
-
-
 def test_worked_example():
-    table = torch.arange(float(H * W)).unsqueeze(1)  # row-major: value = W * y + x
-    points = torch.tensor([[1.0, 2.0], [1.25, 0.5], [-0.5, 0.0], [4.5, 2.0], [9., 9.]])
-    # on a place; between four; half outside on the left of 0; right of 14; far outside
-    want = torch.tensor([[11.0], [3.75], [0.0], [7.0], [0.0]])
-    assert_close(samples(table, points), want)
+    maps = torch.arange(float(H * W)).view(1, H, W, 1)  # W * y + x
+    points = torch.tensor([[1.0, 2.0], [1.25, 0.5], [-0.5, 0.0], [4.5, 2.0], [9., -9.],
+                           [4.0, 2.0], [-1.0, 3.0]])
+    got = sum_of_samples(maps, points[:, None, None], torch.ones(7, 1, 1),
+                         torch.zeros(1, dtype=torch.long))
+    # On a place; between four; half outside on the left of 0; right of 14; far outside;
+    # in the last corner; on the border of zeros.
+    assert_close(got, torch.tensor([[11.], [3.75], [0.], [7.], [0.], [14.], [0.]]))
 
 
 def test_equals_grid_sample_with_zeros_around():
-    generator = torch.Generator().manual_seed(0)
-    table = torch.randn(H * W, C, generator=generator, dtype=torch.float64)
-    points = torch.rand(64, 2, generator=generator, dtype=torch.float64) * 9 - 2
-    table.requires_grad_(), points.requires_grad_()
-    # float32 inside: compare values to its precision
-    maps = table.T.reshape(1, C, H, W)
-    grid = (points + 0.5) * 2 / torch.tensor([W, H]) - 1
-    want = F.grid_sample(maps, grid.view(1, 1, -1, 2), align_corners=False)[0, :, 0].T
-    got = samples(table, points)
-    assert_close(got, want, rtol=1e-5, atol=1e-5)
-    loss = torch.randn(64, C, generator=generator, dtype=torch.float64)
-    for a, b in zip(torch.autograd.grad((got * loss).sum(), (table, points)),
-                    torch.autograd.grad((want * loss).sum(), (table, points)),
-                    strict=True):
-        assert_close(a, b, rtol=1e-4, atol=1e-5)
+    torch.manual_seed(0)
+    maps = torch.randn(2, H, W, C, requires_grad=True)
+    points = (torch.rand(6, 2, 3, 2) * 9 - 2).requires_grad_()  # 2 heads, 3 samples
+    weight = torch.randn(6, 2, 3, requires_grad=True)
+    index = torch.tensor([0, 0, 1, 1, 0, 1]).view(6, 1, 1)
+    heads = []
+    for h in range(2):
+        images = maps[index.flatten(), ..., 2 * h:2 * h + 2].permute(0, 3, 1, 2)
+        grid = (points[:, h] + 0.5) * 2 / torch.tensor([W, H]) - 1
+        samples = F.grid_sample(images, grid.unsqueeze(1), align_corners=False)
+        heads.append((samples[:, :, 0] * weight[:, h].unsqueeze(1)).sum(-1))
+    want = torch.cat(heads, -1)
+    got = sum_of_samples(maps, points, weight, index)
+    assert_close(got, want, rtol=1e-4, atol=1e-5)
+    loss = torch.randn(6, C)
+    parts = (maps, points, weight)
+    for a, b in zip(torch.autograd.grad((got * loss).sum(), parts),
+                    torch.autograd.grad((want * loss).sum(), parts), strict=True):
+        assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-def test_sums_are_weighted():
-    table = torch.randn(7, C)
-    rows = torch.tensor([[0, 3, 3], [6, 1, 0]])
-    weights = torch.tensor([[0.5, 1.0, -2.0], [0.0, 1.0, 0.25]])
-    want = torch.stack([
-        sum(weights[m, k] * table[rows[m, k]] for k in range(3)) for m in range(2)])
-    assert_close(sum_of_rows(table, rows, weights), want)
+def test_each_sample_has_its_map_and_weight():
+    maps = torch.randn(3, 1, 1, C)
+    index = torch.tensor([[0, 2, 2], [1, 1, 0]]).unsqueeze(1)
+    weight = torch.tensor([[0.5, 1.0, -2.0], [0.0, 1.0, 0.25]]).unsqueeze(1)
+    got = sum_of_samples(maps, torch.zeros(2, 1, 3, 2), weight, index)
+    want = torch.stack([sum(weight[m, 0, k] * maps[index[m, 0, k], 0, 0]
+                            for k in range(3)) for m in range(2)])
+    assert_close(got, want)
 
 
 def test_sums_stay_exact_under_autocast():
-    table = torch.randn(7, C)
-    rows, weights = torch.randint(7, (2, 3)), torch.randn(2, 3)
+    maps, points = torch.randn(1, H, W, C), torch.rand(5, 1, 3, 2) * 4
+    weight, index = torch.randn(5, 1, 3), torch.zeros(1, dtype=torch.long)
+    want = sum_of_samples(maps, points, weight, index)
     with torch.autocast('cpu', torch.bfloat16):
-        got = sum_of_rows(table, rows, weights)
-        half = sum_of_rows(table.bfloat16(), rows, weights)
-    assert_close(got, sum_of_rows(table, rows, weights), rtol=0, atol=0)
+        got = sum_of_samples(maps, points, weight, index)
+        half = sum_of_samples(maps.bfloat16(), points, weight, index)
+    assert_close(got, want, rtol=0, atol=0)
     assert half.dtype == torch.bfloat16
 
 
