@@ -12,10 +12,9 @@ from abc import abstractmethod
 from typing import Any
 
 from mmaction.registry import DATASETS
-from mmengine.fileio import exists, get_text, isdir
+from mmengine.fileio import get_text
 
 from .motion_dataset import MotionVideoDataset
-from .video_dataset import dataset_advice, missing_list
 
 OPTIONS_OF_LISTS = ('multi_class', 'delimiter')
 
@@ -53,14 +52,7 @@ class AnnotatedClips(MotionVideoDataset):
         Returns:
             list[dict]: ``filename`` and ``label`` of each sample.
         """
-        if not exists(self.ann_file):
-            raise missing_list(self.ann_file, self.test_mode, self.hint)
-        folder = self.data_prefix.get('video') or ''
-        if folder and '://' not in folder and not isdir(folder):
-            raise FileNotFoundError(
-                f'folder of the videos {folder} not found (data_prefix.video of the '
-                'dataset): ' + dataset_advice(folder, 'data_prefix.video',
-                                              self.test_mode, self.hint))
+        folder = self.existing_folder()
         samples = [dict(filename=os.path.join(folder, name), label=label)
                    for name, label in self.read_annotations()]
         if not samples:

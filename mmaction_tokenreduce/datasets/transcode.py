@@ -109,17 +109,10 @@ def _encode(reader: av.container.InputContainer, writer: av.container.OutputCont
     """Copy the frames; how many there were."""
     source = reader.streams.video[0]
     source.thread_type, source.codec_context.thread_count = 'SLICE', 1
-    # weighted prediction explains fades by other vectors than the motion's
-    options = dict(crf=str(config.crf), preset=config.preset, g=str(config.gop), bf='0',
-                   refs='1', threads='1', weightp='0', mbtree='0')
     stream, count, last = None, 0, None
     for frame in reader.decode(source):
         if stream is None:
-            stream = writer.add_stream('libx264', rate=source.average_rate or 25,
-                                       options=options)
-            stream.width, stream.height = _size(frame.width, frame.height,
-                                                config.short_side)
-            stream.pix_fmt = 'yuv420p'
+            stream = add_h264_stream(writer, source, frame, config)
             by_time = frame.pts is not None and source.time_base is not None
             if by_time:
                 stream.codec_context.time_base = source.time_base
@@ -138,10 +131,32 @@ def _encode(reader: av.container.InputContainer, writer: av.container.OutputCont
     return count
 
 
-def _size(width: int, height: int, short_side: int | None) -> tuple[int, int]:
-    """Even width and height; yuv420p has no others."""
-    scale = 1.0 if short_side is None else min(1.0, short_side / min(width, height))
-    return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
+def add_h264_stream(writer: av.container.OutputContainer, source: av.VideoStream,
+                    frame: av.VideoFrame, config: TranscodeConfig) -> av.VideoStream:
+    """Add an H.264 stream without B-frames and with one reference.
+
+    Args:
+        writer: The new file.
+        source: The stream that is encoded anew; the new one has its frame rate.
+        frame: The first frame, whose size the new stream has, or a smaller one.
+        config (TranscodeConfig): Settings.
+
+    Returns:
+        av.VideoStream: Of yuv420p. Who hands on time stamps sets its time base.
+    """
+    # weighted prediction explains fades by other vectors than the motion's
+    options = dict(crf=str(config.crf), preset=config.preset, g=str(config.gop), bf='0',
+                   refs='1', threads='1', weightp='0', mbtree='0')
+    stream = writer.add_stream('libx264', rate=source.average_rate or 25,
+                               options=options)
+    scale = 1.0
+    if config.short_side is not None:
+        scale = min(1.0, config.short_side / min(frame.width, frame.height))
+    # yuv420p needs even sides
+    stream.width, stream.height = (
+        max(2, 2 * round(side * scale / 2)) for side in (frame.width, frame.height))
+    stream.pix_fmt = 'yuv420p'
+    return stream
 
 
 def find_videos(folder: Path) -> dict[str, str]:

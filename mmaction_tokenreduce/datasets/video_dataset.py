@@ -155,14 +155,7 @@ class CheckedVideoDataset(VideoDataset):
         Returns:
             list[dict]: ``filename`` and ``label`` of each sample.
         """
-        if not exists(self.ann_file):
-            raise missing_list(self.ann_file, self.test_mode, self.hint)
-        folder = self.data_prefix.get('video') or ''
-        if folder and '://' not in folder and not isdir(folder):
-            raise FileNotFoundError(
-                f'folder of the videos {folder} not found (data_prefix.video of the '
-                'dataset): ' + dataset_advice(folder, 'data_prefix.video',
-                                              self.test_mode, self.hint))
+        folder = self.existing_folder()
         if self.multi_class and self.num_classes is None:
             raise ValueError('multi_class=True of the dataset needs num_classes')
         samples = []
@@ -175,6 +168,25 @@ class CheckedVideoDataset(VideoDataset):
             raise ValueError(f'annotation file {self.ann_file} (ann_file of the '
                              'dataset) has no entries, it needs lines `path label`')
         return samples
+
+    def existing_folder(self) -> str:
+        """The folder of the videos, once it and the annotation file are found.
+
+        Returns:
+            str: ``data_prefix.video``; empty where names are whole paths.
+
+        Raises:
+            FileNotFoundError: If either does not exist.
+        """
+        if not exists(self.ann_file):
+            raise missing_list(self.ann_file, self.test_mode, self.hint)
+        folder = self.data_prefix.get('video') or ''
+        if folder and '://' not in folder and not isdir(folder):
+            raise FileNotFoundError(
+                f'folder of the videos {folder} not found (data_prefix.video of the '
+                'dataset): ' + dataset_advice(folder, 'data_prefix.video',
+                                              self.test_mode, self.hint))
+        return folder
 
     def prepare_data(self, idx: int) -> Any:
         """Run the pipeline on a sample, ``num_repeats`` times.

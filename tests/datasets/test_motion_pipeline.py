@@ -10,7 +10,6 @@ from mmaction.datasets.repeat_aug_dataset import repeat_pseudo_collate
 from mmaction.datasets.transforms import PyAVDecode, PyAVInit
 from mmengine.dataset import Compose
 from mmengine.logging import MMLogger
-from moving_square import MovingSquare, encode
 from tiny_run import forget_runs
 
 from mmaction_tokenreduce.datasets import (
@@ -20,6 +19,7 @@ from mmaction_tokenreduce.datasets import (
     MotionVideoDataset,
 )
 from mmaction_tokenreduce.datasets.motion_stream import MotionReader
+from mmaction_tokenreduce.datasets.moving_square import MovingSquare, encode
 from mmaction_tokenreduce.datasets.transforms import decode as decode_module
 
 ENCODERS = {

@@ -7,9 +7,9 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from moving_square import MovingSquare, encode
 
 from mmaction_tokenreduce.datasets.motion_stream import MotionReader
+from mmaction_tokenreduce.datasets.moving_square import MovingSquare, encode
 
 
 @pytest.fixture

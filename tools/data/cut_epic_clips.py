@@ -28,6 +28,7 @@ from mmaction_tokenreduce.datasets.epic_kitchens import (  # noqa: E402
 from mmaction_tokenreduce.datasets.transcode import (  # noqa: E402
     PRESETS,
     TranscodeConfig,
+    add_h264_stream,
 )
 from mmaction_tokenreduce.engine.user_errors import report_mistakes  # noqa: E402
 from mmaction_tokenreduce.whole_file import whole_file  # noqa: E402
@@ -87,7 +88,9 @@ def cut_clip(video: Path, clip: Path, start: float, stop: float,
     with whole_file(clip) as part, av.open(str(part), 'w') as target:
         for frame, source in _frames(video, start, stop):
             if not count:
-                output, first = _add_stream(target, source, config), frame.pts
+                output = add_h264_stream(target, source, frame, config)
+                output.codec_context.time_base = source.time_base
+                first = frame.pts
             frame = frame.reformat(output.width, output.height, 'yuv420p',
                                    interpolation='AREA')
             frame.pts -= first
@@ -126,24 +129,6 @@ def _frames(video: Path, start: float,
     except av.FFmpegError as error:
         where = 'cannot be read' if time is None else f'corrupt after {time:.2f} s'
         raise CutError(f'{where} ({error.strerror})') from None
-
-
-def _add_stream(target: av.container.OutputContainer, source: av.VideoStream,
-                config: TranscodeConfig) -> av.VideoStream:
-    """An H.264 stream of the source's frame rate, and of its size or a smaller one."""
-    # those of datasets/transcode.py
-    options = dict(crf=str(config.crf), preset=config.preset, g=str(config.gop), bf='0',
-                   refs='1', threads='1', weightp='0', mbtree='0')
-    output = target.add_stream('libx264', rate=source.average_rate, options=options)
-    scale = 1.0
-    if config.short_side:
-        scale = min(1.0, config.short_side / min(source.width, source.height))
-    # yuv420p needs even sides
-    output.width, output.height = (
-        max(2, 2 * round(side * scale / 2)) for side in (source.width, source.height))
-    output.pix_fmt = 'yuv420p'
-    output.codec_context.time_base = source.time_base
-    return output
 
 
 def is_clip(path: Path) -> bool:

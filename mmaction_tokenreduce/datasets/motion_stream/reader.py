@@ -18,6 +18,7 @@ from .steps import Link, StepBuilder
 _SEEK_FROM = 16  # frames; starting later than this is worth a seek
 _NEAR = 8  # frames before a span, where a velocity is taken from
 _DPB_SIZE = 16  # the most references that H.264 keeps
+_TRACED_AT_ONCE = 16  # frames; painting many vectors at once takes less time for each
 
 
 class Decoded(NamedTuple):
@@ -249,6 +250,8 @@ class _Task:
         self._fields: dict[tuple[int, int], np.ndarray] = {}
         self._pairs: list[tuple[int, int]] = []  # later and earlier frame
         self._builder: StepBuilder | None = None
+        self._points: np.ndarray | None = None
+        self._traced = self.first  # pairs up to this frame are done
         self._in_span = np.zeros(self.last + 1, bool)  # traced through
         self._near = np.zeros(self.last + 1, bool)
         if spacing is not None:
@@ -274,13 +277,18 @@ class _Task:
         if self.spacing is not None:
             if self._builder is None:
                 self._builder = StepBuilder(self.codec, frame.height, frame.width)
+                self._points = grid_points(
+                    *grid_size(frame.height, frame.width, self.spacing), frame.height,
+                    frame.width)
             inside = number <= self.last
             settled = self._builder.add(
                 number, frame, link, inside and bool(self._near[number]),
                 inside and bool(self._in_span[number]), number in self._starts,
                 number in self._goals)
-            if settled:
+            if settled and (number >= self.last
+                            or number - self._traced >= _TRACED_AT_ONCE):
                 self._trace_up_to(number)
+                self._traced = number
         return number >= self.last and settled
 
     def missing(self) -> list[int]:
@@ -293,7 +301,9 @@ class _Task:
             builder.paint()
         while self._pairs and self._pairs[0][0] <= number:
             late, early = self._pairs.pop(0)
-            self._fields[late, early] = _field(builder, late, early, self.spacing)
+            field = trace(self._points, late, early, builder.steps, builder.times)
+            self._fields[late, early] = field.reshape(
+                grid_size(builder.height, builder.width, self.spacing))
         if self._pairs:
             builder.forget(min(early for _, early in self._pairs) - _NEAR)
 
@@ -336,11 +346,3 @@ def grid_size(height: int, width: int, spacing: float) -> tuple[int, int]:
         spacing (float): Distance of the points in px.
     """
     return max(1, round(height / spacing)), max(1, round(width / spacing))
-
-
-def _field(builder: StepBuilder, late: int, early: int, spacing: float) -> np.ndarray:
-    """Displacement (h, w), complex, of a frame's content to an earlier frame."""
-    rows, cols = grid_size(builder.height, builder.width, spacing)
-    points = grid_points(rows, cols, builder.height, builder.width)
-    field = trace(points, late, early, builder.steps, builder.times)
-    return field.reshape(rows, cols)
