@@ -8,7 +8,7 @@ max_epochs = 2
 train_dataloader = dict(sampler=dict(shuffle=False))
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1.5e-3, weight_decay=0.01),
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.01),
     # What tells motions apart is small in the mean of all tokens: the head must grow.
     paramwise_cfg=dict(
         flat_decay_mult=0.0,

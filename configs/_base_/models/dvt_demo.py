@@ -21,9 +21,9 @@ model = dict(
         dropout_ratio=0.0,
         init_scale=7.0,  # of weights of about 0.07: 0.5, as in vit_demo.py
         average_clips='prob'),
-    # No mean is subtracted: LayerNorm would blow plain ground, which is then nearly 0,
-    # up to the size of a shape, with a random sign for each clip.
+    # Where a query looks is read from the positions that it meets there. With the mean
+    # subtracted, plain ground is nearly 0 and LayerNorm brings them out.
     data_preprocessor=dict(
         type='MotionDataPreprocessor',
-        mean=[0.0, 0.0, 0.0],
+        mean=[114.75, 114.75, 114.75],
         std=[57.375, 57.375, 57.375]))
