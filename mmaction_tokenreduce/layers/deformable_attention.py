@@ -91,12 +91,22 @@ class SpaceTimePoints(_PointPredictor):
         points: N, for each head and frame.
         cue_channels: Of the motion cue: 2 for displacements, 3 for colours.
         patch: Cells of the cue's grid on a side of a query's patch.
+        centred: Whether query j stands on the edge between cells patch * j - 1 and
+            patch * j, as after MViT's poolings, not in the middle of patch j.
     """
 
     def __init__(self, dim: int, num_heads: int, points: int, cue_channels: int,
-                 patch: int) -> None:
+                 patch: int, centred: bool) -> None:
         super().__init__(dim, num_heads, points, maps=1)
+        self.before = patch // 2 if centred else 0
         self.embed = nn.Conv2d(cue_channels, dim, patch, patch, bias=False)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Points on rings; a cue of 1 all over a patch weighs as much as the query."""
+        super().init_weights()
+        if hasattr(self, 'embed'):  # not while the base class is made
+            nn.init.normal_(self.embed.weight, std=1 / self.embed.kernel_size[0])
 
     def forward(self, query: Tensor, base: Tensor, cue: Tensor) -> Points:
         """Points of queries (B, T, Q, C).
@@ -113,7 +123,8 @@ class SpaceTimePoints(_PointPredictor):
         kernel = (maps @ self.embed.weight.flatten(1)).unflatten(
             1, self.embed.weight.shape[1:])
         # Channels last, so that what belongs to a query lies together.
-        cue = cue.flatten(0, 3).to(kernel.dtype, memory_format=torch.channels_last)
+        cue = F.pad(cue.flatten(0, 3), (self.before, 0, self.before, 0), 'replicate')
+        cue = cue.to(kernel.dtype, memory_format=torch.channels_last)
         moved = F.conv2d(cue, kernel, stride=self.embed.stride).permute(0, 2, 3, 1)
         moved = moved.unflatten(0, (len(query), sub_clips * frames, frames))
         moved = moved.flatten(3, 4).transpose(2, 3)  # (B, T, Q, P, 3nN)
@@ -160,12 +171,14 @@ class SpaceTimeAttention(_SampledAttention):
         points: N.
         cue_channels: Of the motion cue.
         patch: Cells of the cue's grid on a side of a query's patch.
+        centred: See :class:`SpaceTimePoints`.
     """
 
     def __init__(self, dim: int, num_heads: int, points: int, cue_channels: int,
-                 patch: int) -> None:
+                 patch: int, centred: bool) -> None:
         super().__init__(dim, num_heads)
-        self.choose = SpaceTimePoints(dim, num_heads, points, cue_channels, patch)
+        self.choose = SpaceTimePoints(dim, num_heads, points, cue_channels, patch,
+                                      centred)
 
     def forward(self, x: Tensor, query: Tensor, base: Tensor, cue: Tensor) -> Tensor:
         """Attend, without the residual.
@@ -208,6 +221,12 @@ class MultiScaleAttention(_SampledAttention):
         self.choose = MultiScalePoints(dim, num_heads, points, maps=2)
         self.pool = nn.Conv3d(dim, dim, 3, (1, stride, stride), 1, groups=dim,
                               bias=False)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """The second map is at first about as large as the first."""
+        super().init_weights()
+        nn.init.normal_(self.pool.weight, std=27**-0.5)
 
     def forward(self, x: Tensor, query: Tensor, base: Tensor) -> Tensor:
         """Attend, without the residual; arguments as in :class:`SpaceTimeAttention`."""
@@ -276,15 +295,16 @@ class DeformableAttention(nn.Module):
         cue_channels: Of the motion cue: 2 for displacements, 3 for colours.
         patch: Cells of the cue's grid on a side of a query's patch.
         stride: Spatial stride of D-MS-A's second map.
+        centred: See :class:`SpaceTimePoints`.
     """
 
     def __init__(self, dim: int, num_heads: int, kind: str, fusion: str, points: int,
-                 cue_channels: int, patch: int, stride: int) -> None:
+                 cue_channels: int, patch: int, stride: int, centred: bool) -> None:
         super().__init__()
         self.space_time = self.multi_scale = self.fusion = None
         if 'st' in kind:
             self.space_time = SpaceTimeAttention(dim, num_heads, points, cue_channels,
-                                                 patch)
+                                                 patch, centred)
         if 'ms' in kind:
             self.multi_scale = MultiScaleAttention(dim, num_heads, points, stride)
         if kind == 'st+ms':

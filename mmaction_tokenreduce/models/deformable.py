@@ -53,7 +53,7 @@ class DeformableSettings:
                              f'the {token_frames} token frames of a clip')
 
     def build(self, kind: Callable[..., nn.Module], *args, dim: int, num_heads: int,
-              patch: int, stride: int) -> nn.Module:
+              patch: int, stride: int, centred: bool) -> nn.Module:
         """One block's attention.
 
         Args:
@@ -63,6 +63,8 @@ class DeformableSettings:
             num_heads: Heads.
             patch: Pixels on a side of a query's patch.
             stride: Spatial stride of D-MS-A's second map.
+            centred: Whether queries stand on the corners of patches, see
+                :class:`~mmaction_tokenreduce.layers.SpaceTimePoints`.
 
         Raises:
             ValueError: If the fields' cells do not divide the patches.
@@ -73,7 +75,8 @@ class DeformableSettings:
         return kind(*args, dim=dim, num_heads=num_heads, kind=self.attention,
                     fusion=self.fusion, points=self.points,
                     cue_channels=cue_channels(self.cue),
-                    patch=patch // self.motion_stride, stride=stride)
+                    patch=patch // self.motion_stride, stride=stride,
+                    centred=centred)
 
     def no_motion(self, imgs: Tensor) -> Tensor:
         """Zero fields (B, 2, F, h, w) for clips (B, 3, F, H, W)."""

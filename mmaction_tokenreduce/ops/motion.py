@@ -4,7 +4,8 @@
 A field (..., 2, H, W) gives for each cell of frame t by how many cells its content is
 displaced in another frame: channel 0 to the right, 1 down. Fields of block motion jump
 at the edges of what moves, so that they are read at the nearest cell; what leaves the
-picture is followed at its border.
+picture is followed at its border. Displacements are rounded, not places, so that fields
+of a mirrored clip are mirrored.
 
 Legend: B fields, T frames, P frames of a sub-clip, H x W cells.
 """
@@ -27,7 +28,7 @@ def chain(first: Tensor, second: Tensor) -> Tensor:
     Returns:
         (B, 2, H, W), from a to c.
     """
-    rows = _nearest(_cells(first) + first)
+    rows = _index(_cells(first) + first.round())
     return first + second.flatten(2).gather(2, rows.expand(-1, 2, -1)).view_as(first)
 
 
@@ -46,10 +47,10 @@ def invert(field: Tensor) -> Tensor:
         (B, 2, H, W).
     """
     height, width = field.shape[-2:]
-    target = _cells(field) + field
-    limit = target.new_tensor((width - 0.5, height - 0.5)).view(2, 1, 1)
-    inside = ((target >= -0.5) & (target < limit)).all(1, keepdim=True).flatten(2)
-    rows, back = _nearest(target), -field.flatten(2)  # (B, 1, N), (B, 2, N)
+    target = _cells(field) + field.round()
+    limit = target.new_tensor((width, height)).view(2, 1, 1)
+    inside = ((target >= 0) & (target < limit)).all(1, keepdim=True).flatten(2)
+    rows, back = _index(target), -field.flatten(2)  # (B, 1, N), (B, 2, N)
     length = torch.where(inside, back.square().sum(1, keepdim=True), -1.0)
     longest = torch.full_like(length, -1.0).scatter_reduce(2, rows, length, 'amax')
     wins = (inside & (length == longest.gather(2, rows))).to(field.dtype)
@@ -123,9 +124,10 @@ def _cells(field: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(columns, rows, indexing='xy'))
 
 
-def _nearest(places: Tensor) -> Tensor:
-    """Index (B, 1, H*W) of the cells nearest to places (B, 2, H, W)."""
+def _index(places: Tensor) -> Tensor:
+    """Index (B, 1, H*W) of the cells at places (B, 2, H, W), or of those at the border.
+    """
     height, width = places.shape[-2:]
-    column = places[:, 0].round().clamp(0, width - 1)
-    row = places[:, 1].round().clamp(0, height - 1)
+    column = places[:, 0].clamp(0, width - 1)
+    row = places[:, 1].clamp(0, height - 1)
     return (row * width + column).long().flatten(1).unsqueeze(1)

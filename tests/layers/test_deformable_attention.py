@@ -5,6 +5,7 @@ The loops follow the paper: the motion embedding is computed and added to the qu
 each sample is taken by itself.
 """
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -67,8 +68,12 @@ def attend(groups):
     return sum(w * s for w, s in zip(weight, samples, strict=True))
 
 
-def naive_space_time(module, x, query, base, cue):
+def naive_space_time(module, x, query, base, cue, centred=False):
     """Eq. 10 to 14, without the residual."""
+    if centred:  # half a patch up and left; the border goes on outside
+        rows = (torch.arange(cue.shape[-2]) - PATCH // 2).clamp(min=0)
+        columns = (torch.arange(cue.shape[-1]) - PATCH // 2).clamp(min=0)
+        cue = cue[..., rows, :][..., columns]
     value, sub_clips = module.value(x), cue.shape[1]
     frames, out = T // sub_clips, torch.zeros(query.shape)
     side = W if query.shape[2] == H * W else W // 2
@@ -132,8 +137,11 @@ def compare(module, naive, args):
 @pytest.mark.parametrize('stride', [1, 2], ids=['same grid', 'pooled queries'])
 @pytest.mark.parametrize('channels,sub_clips', [(2, 2), (3, 1), (2, 4)])
 def test_space_time_attention_equals_the_loop(stride, channels, sub_clips):
-    module = randomized(SpaceTimeAttention(C, HEADS, POINTS, channels, PATCH))
-    compare(module, naive_space_time, inputs(stride, channels, sub_clips))
+    for centred in (False, True):
+        module = randomized(SpaceTimeAttention(C, HEADS, POINTS, channels, PATCH,
+                                               centred))
+        compare(module, partial(naive_space_time, centred=centred),
+                inputs(stride, channels, sub_clips))
 
 
 @pytest.mark.parametrize('stride', [1, 2], ids=['same grid', 'pooled queries'])
@@ -144,7 +152,7 @@ def test_multi_scale_attention_equals_the_loop(stride, scale):
 
 
 def whole(kind, fusion='linear'):
-    return DeformableAttention(C, HEADS, kind, fusion, POINTS, 2, PATCH, 2)
+    return DeformableAttention(C, HEADS, kind, fusion, POINTS, 2, PATCH, 2, False)
 
 
 @pytest.mark.parametrize('fusion', ['linear', 'mlp'])
@@ -181,7 +189,7 @@ def test_linear_fusion_starts_as_the_mean():
 
 
 def test_points_start_on_a_ring_around_the_query():
-    module = SpaceTimeAttention(C, HEADS, POINTS, 2, PATCH)
+    module = SpaceTimeAttention(C, HEADS, POINTS, 2, PATCH, False)
     x, query, base, cue = inputs()
     xy, weight = module.choose(query * 0, base, cue * 0)
     radius = (xy - base.view(-1, 1, 1, 1, 2)).norm(dim=-1)
@@ -190,8 +198,31 @@ def test_points_start_on_a_ring_around_the_query():
     assert_close(weight, torch.full_like(weight, 1 / (2 * POINTS)))
 
 
+def test_motion_weighs_as_much_as_the_query_at_first():
+    torch.manual_seed(0)
+    for patch in (1, 4):
+        module = SpaceTimeAttention(256, HEADS, POINTS, 2, patch, False)
+        cue = torch.zeros(1, 1, 1, 1, 2, 4 * patch, 4 * patch)
+        base = grid_points((4, 4), 1, CPU)
+        still = module.choose(torch.zeros(1, 1, 16, 256), base, cue).xy
+        cue[..., 0, :, :] = 1.0
+        moved = module.choose(torch.zeros(1, 1, 16, 256), base, cue).xy
+        query = module.choose(torch.randn(1, 1, 16, 256), base, cue * 0).xy
+        by_motion, by_query = ((xy - still).square().mean().sqrt()
+                               for xy in (moved, query))
+        assert_close(by_query, torch.tensor(0.5), rtol=0.25, atol=0)
+        assert_close(by_motion, by_query, rtol=0.5, atol=0)
+
+
+def test_the_second_map_is_as_large_as_the_first():
+    module = MultiScaleAttention(64, HEADS, POINTS, 2)
+    x = torch.randn(1, T, 16, 16, 64)
+    pooled = module.pool(x.permute(0, 4, 1, 2, 3))[:, :, 1:-1, 1:-1, 1:-1]
+    assert_close(pooled.std(), x.std(), rtol=0.2, atol=0)
+
+
 def test_a_hook_sees_the_decision():
-    module, seen = SpaceTimeAttention(C, HEADS, POINTS, 2, PATCH), []
+    module, seen = SpaceTimeAttention(C, HEADS, POINTS, 2, PATCH, False), []
     module.choose.register_forward_hook(lambda module, args, out: seen.append(out))
     module(*inputs())
     assert seen[0].xy.shape == (B, T, H * W, HEADS, T // 2, POINTS, 2)

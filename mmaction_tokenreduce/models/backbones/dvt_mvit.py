@@ -151,7 +151,7 @@ class DeformableBlock(MultiScaleBlock):
         vars(self).update(vars(dense))
         self.attn = settings.build(
             PooledDeformableAttention, dense.attn, dim=self.in_dims,
-            num_heads=dense.attn.num_heads, patch=patch, stride=stride)
+            num_heads=dense.attn.num_heads, patch=patch, stride=stride, centred=True)
 
     _pool_skip = FusedBlock._pool_skip
 

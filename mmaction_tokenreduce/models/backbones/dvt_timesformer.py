@@ -157,7 +157,7 @@ class DeformableLayer(BaseTransformerLayer):
         self.drop_path = old.dropout_layer
         self.attn = settings.build(DeformableAttention, dim=old.embed_dims,
                                    num_heads=old.num_heads, patch=patch,
-                                   stride=settings.scale_stride)
+                                   stride=settings.scale_stride, centred=False)
         for module in self.modules():
             if isinstance(module, DropPath):
                 # mmaction2 leaves a NumPy number, at which compilers break the graph.
