@@ -7,3 +7,4 @@ train_pipeline, val_pipeline, test_pipeline = (
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=val_pipeline))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+load_from = 'checkpoints/dvt_mvit_st_optical_flow_k400.pth'

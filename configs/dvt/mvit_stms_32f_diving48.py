@@ -8,3 +8,4 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=val_pipeline))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 model = dict(backbone=dict(temporal_size=32))
+load_from = 'checkpoints/dvt_mvit_stms_32f_k400.pth'

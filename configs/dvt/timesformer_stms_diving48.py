@@ -1,7 +1,7 @@
 # ViT-B with both attentions on Diving-48 (Table 7), from the image model.
 _base_ = [
     '../_base_/models/dvt_vit_base.py', '../_base_/datasets/diving48_16_motion.py',
-    '../_base_/schedules/dvt_diving48.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/dvt_vit_30e.py', '../_base_/default_runtime.py'
 ]
 model = dict(
     cls_head=dict(num_classes=48),

@@ -2,7 +2,7 @@
 # Kinetics-400 model.
 _base_ = [
     '../_base_/models/dvt_vit_base.py', '../_base_/datasets/epic100_16_motion.py',
-    '../_base_/schedules/dvt_epic100.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/dvt_vit_30e.py', '../_base_/default_runtime.py'
 ]
 model = dict(
     cls_head=dict(

@@ -2,7 +2,7 @@
 # (timesformer_dense_k400.py says how it is made); the paper starts from ImageNet-21K.
 _base_ = [
     '../_base_/models/dvt_vit_base.py', '../_base_/datasets/kinetics400_16x4_motion.py',
-    '../_base_/schedules/dvt_vit_k400.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/dvt_vit_30e.py', '../_base_/default_runtime.py'
 ]
 # Where queries look, and how both attentions are fused, starts at random.
 default_hooks = dict(check_load=dict(allow_missing=[

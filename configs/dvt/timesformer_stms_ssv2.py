@@ -2,7 +2,7 @@
 # model.
 _base_ = [
     '../_base_/models/dvt_vit_base.py', '../_base_/datasets/sthv2_16_motion.py',
-    '../_base_/schedules/dvt_sthv2.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/dvt_vit_30e.py', '../_base_/default_runtime.py'
 ]
 model = dict(
     cls_head=dict(num_classes=174),

@@ -38,8 +38,9 @@ class DeformableSettings:
             if type(value) is not int or value < 1:
                 raise ValueError(f'{self.host}: {name}={value!r}: must be a whole '
                                  'number of at least 1')
-        if not self.motion_unit > 0:
-            raise ValueError(f'{self.host}: motion_unit={self.motion_unit!r}: must be '
+        unit = self.motion_unit
+        if not isinstance(unit, int | float) or not 0 < unit < float('inf'):
+            raise ValueError(f'{self.host}: motion_unit={unit!r}: must be a number '
                              'above 0')
 
     def check_frames(self, token_frames: int) -> None:
@@ -51,6 +52,22 @@ class DeformableSettings:
         if token_frames % self.sub_clips:
             raise ValueError(f'{self.host}: sub_clips={self.sub_clips}: must divide '
                              f'the {token_frames} token frames of a clip')
+
+    def check_size(self, imgs: Tensor, patch: int) -> None:
+        """Refuse frames whose patches and cells would not lie on each other.
+
+        Args:
+            imgs: (B, 3, F, H, W).
+            patch: Pixels on a side of the largest patch.
+
+        Raises:
+            ValueError: If H or W is no multiple of it.
+        """
+        height, width = imgs.shape[-2:]
+        if 'st' in self.attention and (height % patch or width % patch):
+            raise ValueError(f'{self.host}: frames of {height}x{width}: height and '
+                             f'width must be multiples of {patch}, the patch of the '
+                             'last block')
 
     def build(self, kind: Callable[..., nn.Module], *args, dim: int, num_heads: int,
               patch: int, stride: int, centred: bool) -> nn.Module:
@@ -99,6 +116,9 @@ class DeformableSettings:
         if 'st' not in self.attention:
             return None
         self.check_frames(token_frames)
+        if imgs.shape[2] % token_frames:
+            raise ValueError(f'{self.host}: clips of {imgs.shape[2]} frames make '
+                             f'{token_frames} token frames: must be a multiple of them')
         return pair_cues(self.cue, imgs, motion, token_frames, self.sub_clips,
                          self.motion_stride, self.motion_unit)
 

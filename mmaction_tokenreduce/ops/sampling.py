@@ -14,12 +14,12 @@ from torch import Tensor
 
 from .precision import no_autocast
 
-__all__ = ['grid_points', 'sum_of_samples']
+__all__ = ['query_places', 'sum_of_samples']
 
 _BEFORE, _AFTER = 1, 2  # cells of zeros; the last is read with weight 0 only
 
 
-def grid_points(hw: tuple[int, int], stride: int, device: torch.device) -> Tensor:
+def query_places(hw: tuple[int, int], stride: int, device: torch.device) -> Tensor:
     """x and y (H*W, 2) of a grid's places in one that is ``stride`` times as fine."""
     rows, columns = (torch.arange(side, device=device) * stride for side in hw)
     y, x = torch.meshgrid(rows, columns, indexing='ij')

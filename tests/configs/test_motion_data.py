@@ -146,7 +146,7 @@ def test_verbs_and_nouns_from_file_to_accuracy(videos):
 # Peak of the learning rate, epochs of warm-up, where it starts, epochs in all.
 SCHEDULES = {
     'dvt_sthv2': (1.6e-3, 30, 0.1, 100), 'dvt_diving48': (1.6e-3, 30, 0.1, 100),
-    'dvt_epic100': (1.6e-3, 30, 0.1, 100), 'dvt_vit_k400': (1e-4, 2.5, 0.1, 30),
+    'dvt_epic100': (1.6e-3, 30, 0.1, 100), 'dvt_vit_30e': (1e-4, 2.5, 0.1, 30),
 }
 
 

@@ -18,7 +18,7 @@ from mmaction_tokenreduce.layers.deformable_attention import (
     MultiScaleAttention,
     SpaceTimeAttention,
 )
-from mmaction_tokenreduce.ops.sampling import grid_points
+from mmaction_tokenreduce.ops.sampling import query_places
 
 B, T, H, W, C, HEADS, POINTS, PATCH = 2, 4, 4, 6, 8, 2, 3, 2
 CPU = torch.device('cpu')
@@ -120,7 +120,7 @@ def inputs(stride=1, channels=2, sub_clips=2):
     query = torch.randn(B, T, hw[0] * hw[1], C, requires_grad=True)
     cue = torch.randn(B, sub_clips, T // sub_clips, T // sub_clips, channels,
                       hw[0] * PATCH, hw[1] * PATCH, requires_grad=True)
-    return x, query, grid_points(hw, stride, CPU), cue
+    return x, query, query_places(hw, stride, CPU), cue
 
 
 def compare(module, naive, args):
@@ -203,7 +203,7 @@ def test_motion_weighs_as_much_as_the_query_at_first():
     for patch in (1, 4):
         module = SpaceTimeAttention(256, HEADS, POINTS, 2, patch, False)
         cue = torch.zeros(1, 1, 1, 1, 2, 4 * patch, 4 * patch)
-        base = grid_points((4, 4), 1, CPU)
+        base = query_places((4, 4), 1, CPU)
         still = module.choose(torch.zeros(1, 1, 16, 256), base, cue).xy
         cue[..., 0, :, :] = 1.0
         moved = module.choose(torch.zeros(1, 1, 16, 256), base, cue).xy

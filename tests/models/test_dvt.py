@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmaction.registry import MODELS
 from mmengine.registry import DefaultScope
-from tiny_hosts import dense_host, randomize
+from tiny_hosts import dense_host, inputs_of, randomize
 from torch.testing import assert_close
 
 from mmaction_tokenreduce.evaluation import count_complexity
@@ -97,6 +97,19 @@ def test_dense_timesformer_initialises_what_is_shared(kind):
     assert_close(model.patch_embed.projection.weight[:, :, 1],
                  dense.patch_embed.projection.weight / 2)
     assert_close(model.pos_embed, dense.pos_embed[:, 1:])
+
+
+def test_the_order_of_keys_does_not_matter():
+    state = randomize(dense_host(num_transformer_layers=3)).state_dict()
+    models = [vit(), vit()]
+    for model, names in zip(models, (list(state), list(state)[::-1]), strict=True):
+        for parameter in model.parameters():
+            torch.nn.init.ones_(parameter)
+        result = model.load_state_dict({name: state[name] for name in names},
+                                       strict=False)
+        assert not result.unexpected_keys
+    for a, b in zip(*(model.parameters() for model in models), strict=True):
+        assert_close(a, b)
 
 
 def test_a_still_clip_has_the_patches_of_the_image_model():
@@ -203,7 +216,10 @@ def test_checkpointing_changes_nothing(make, kind):
         for module in one.modules():
             if type(module).__name__ == 'DropPath':
                 module.drop_prob = 0.0
+        layers = one.blocks if make is mvit else one.transformer_layers.layers
+        calls = [inputs_of(layer) for layer in layers]
         features(one, imgs, motion).square().sum().backward()
+        assert [len(layer) for layer in calls] == [1 + one.with_cp] * len(layers)
     for (name, a), b in zip(model.named_parameters(), twin.parameters(), strict=True):
         assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-6, msg=name)
 
@@ -242,7 +258,8 @@ def test_an_input_of_another_size():
     (dict(points=0), 'points=0: must be a whole number'),
     (dict(sub_clips=3), 'sub_clips=3: must divide the 4 token frames'),
     (dict(motion_stride=3), 'motion_stride=3: must divide the'),
-    (dict(motion_unit=0), 'motion_unit=0: must be above 0'),
+    (dict(motion_unit=0), 'motion_unit=0: must be a number above 0'),
+    (dict(motion_unit='a'), "motion_unit='a': must be a number above 0"),
 ])
 def test_bad_arguments_are_named(make, kwargs, message):
     with pytest.raises(ValueError, match=message):
@@ -250,7 +267,7 @@ def test_bad_arguments_are_named(make, kwargs, message):
 
 
 @pytest.mark.parametrize('kwargs', [
-    dict(with_cls_token=True), dict(rel_pos_embed=True),
+    dict(with_cls_token=True), dict(rel_pos_embed=True), dict(qkv_bias=False),
     dict(reducers=[dict(type='TemporalSelection', before=0, keep=0.5)])])
 def test_mvit_refuses_what_it_does_not_have(kwargs):
     name = next(iter(kwargs))
@@ -258,13 +275,47 @@ def test_mvit_refuses_what_it_does_not_have(kwargs):
         mvit(**kwargs)
 
 
+@pytest.mark.parametrize('name', ['adaptive_kv_stride', 'rel_pos_zero_init'])
+def test_mvit_refuses_what_would_have_no_effect(name):
+    with pytest.raises(ValueError, match=f'DVTMViT: {name} is not among'):
+        mvit(**{name: True})
+
+
+def test_clips_that_do_not_fit_are_refused():
+    imgs, motion = clips()
+    with pytest.raises(ValueError, match='clips of 7 frames make 4 token frames'):
+        mvit()(imgs[:, :, :7], motion[:, :, :7])
+    with pytest.raises(ValueError, match='frames of 36x36: height and width must be '
+                                         'multiples of 16'):
+        mvit()(*clips(side=36))
+
+
+def test_motion_is_read_around_the_query():
+    """In MViT, whose tokens are centred on multiples of the stride."""
+    model = mvit(attention='st')
+    for block, patch in zip(model.blocks, (1, 2, 2, 4), strict=True):
+        choose = block.attn.space_time.choose
+        side = 8 // patch
+        cue = torch.zeros(1, 2, 2, 2, 2, 8, 8, requires_grad=True)
+        query = torch.zeros(1, 4, side * side, choose.offset.in_features)
+        places = torch.zeros(side * side, 2)
+        middle = side // 2 * side + side // 2
+        choose(query, places, cue).xy[0, 0, middle].square().sum().backward()
+        read = cue.grad.abs().sum((0, 1, 2, 3, 4)).nonzero()
+        first, last = read.min(0).values, read.max(0).values
+        centre = side // 2 * patch  # in cells; the query stands on this corner
+        assert first.tolist() == [centre - patch // 2] * 2
+        assert last.tolist() == [centre - patch // 2 + patch - 1] * 2
+
+
 @pytest.mark.parametrize('name', ['attention_type', 'pretrained',
                                   'transformer_layers'])
 def test_vit_refuses_what_it_does_not_have(name):
     with pytest.raises(ValueError, match=f'DVTTimeSformer: {name} is not among'):
         vit(**{name: 'divided_space_time'})
-    with pytest.raises(ValueError, match='tubelet_size=3: must divide num_frames=8'):
-        vit(tubelet_size=3)
+    for size in (3, 2.0):
+        with pytest.raises(ValueError, match=f'tubelet_size={size}: must divide'):
+            vit(tubelet_size=size)
 
 
 def test_both_are_built_by_name():

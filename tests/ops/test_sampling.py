@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from mmaction_tokenreduce.ops.sampling import grid_points, sum_of_samples
+from mmaction_tokenreduce.ops.sampling import query_places, sum_of_samples
 
 H, W, C = 3, 5, 4
 
@@ -63,6 +63,6 @@ def test_sums_stay_exact_under_autocast():
     assert half.dtype == torch.bfloat16
 
 
-def test_grid_points_step_over_a_finer_grid():
+def test_query_places_step_over_a_finer_grid():
     want = torch.tensor([[0., 0.], [2., 0.], [4., 0.], [0., 2.], [2., 2.], [4., 2.]])
-    assert_close(grid_points((2, 3), 2, torch.device('cpu')), want)
+    assert_close(query_places((2, 3), 2, torch.device('cpu')), want)

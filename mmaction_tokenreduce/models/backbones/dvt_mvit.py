@@ -16,14 +16,15 @@ from torch.utils.checkpoint import checkpoint
 from ...layers.deformable_attention import DeformableAttention
 from ...ops.grid import Size3
 from ...ops.pooling import depthwise_conv3d
-from ...ops.sampling import grid_points
+from ...ops.sampling import query_places
 from ..deformable import DeformableSettings, keep_values
 from .multiscale_block import FusedBlock, pooled_size
 from .reduced_mvit import ReducedMViT
 
 _FIXED = dict(with_cls_token=False, output_cls_token=False, rel_pos_embed=False,
               residual_pooling=False, dim_mul_in_attention=False,
-              pool_query='downscale', reducers=())
+              pool_query='downscale', reducers=(), qkv_bias=True)
+_UNUSED = ('adaptive_kv_stride', 'rel_pos_zero_init')
 
 
 @MODELS.register_module()
@@ -31,10 +32,10 @@ class DVTMViT(ReducedMViT):
     """MViT whose queries look where motion leads them.
 
     Its own arguments are listed here. The others are those of :class:`ReducedMViT`,
-    less the class token, relative positions, residual pooling, widening in attention
-    and reducers, which it does not have. Checkpoints of a dense MViT initialise what is
-    shared: patches, positions, norms, MLPs, the pools of queries, and the projections
-    of values and outputs.
+    less the class token, relative positions, residual pooling, widening in attention,
+    pooled keys and reducers, which it does not have. Checkpoints of a dense MViT
+    initialise what is shared: patches, positions, norms, MLPs, the pools of queries,
+    and the projections of values and outputs.
 
     Args:
         attention: ``'st'`` (D-ST-A), ``'ms'`` (D-MS-A) or ``'st+ms'``.
@@ -68,6 +69,10 @@ class DVTMViT(ReducedMViT):
             if kwargs.setdefault(name, value) != value:
                 raise ValueError(f'DVTMViT: {name}={kwargs[name]!r}: allowed is '
                                  f'{value!r}')
+        for name in _UNUSED:
+            if name in kwargs:
+                raise ValueError(f'DVTMViT: {name} is not among its arguments: it has '
+                                 'no keys and no relative positions')
         super().__init__(*args, **kwargs)
         self.deformable = DeformableSettings(
             'DVTMViT', attention, fusion, points, sub_clips, cue, motion_stride,
@@ -79,6 +84,7 @@ class DVTMViT(ReducedMViT):
             blocks.append(DeformableBlock(block, self.deformable, patch,
                                           max(stride, 1)))
         self.blocks = ModuleList(blocks)
+        self._last_patch = patch
         self.register_load_state_dict_pre_hook(_from_dense)
 
     def forward(self, imgs: Tensor, motion: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -96,6 +102,7 @@ class DVTMViT(ReducedMViT):
         Raises:
             ValueError: If frames or fields do not fit.
         """
+        self.deformable.check_size(imgs, self._last_patch)
         x, thw = self.patch_embed(imgs)
         thw = tuple(thw)
         cue = self.deformable.cues(imgs, motion, thw[0])
@@ -131,7 +138,7 @@ class PooledDeformableAttention(DeformableAttention):
             query = depthwise_conv3d(x, weight, self.pool_q.stride)
             query = self.norm_q(query.unflatten(-1, (self.num_heads, -1))).flatten(-2)
         # A query is centred on the first of the places that its pooling steps over.
-        base = grid_points(query.shape[2:4], stride, x.device)
+        base = query_places(query.shape[2:4], stride, x.device)
         return super().forward(x, query.flatten(2, 3), base, skip, cue, drop_path)
 
 

@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...layers import replace_linears
 from ...layers.deformable_attention import DeformableAttention
-from ...ops.sampling import grid_points
+from ...ops.sampling import query_places
 from ..deformable import DeformableSettings, keep_values
 
 _LAYER = r'transformer_layers\.layers\.(\d+)\.'
@@ -77,7 +77,8 @@ class DVTTimeSformer(TimeSformer):
                 hint = ' (set load_from)' if name == 'pretrained' else ''
                 raise ValueError(f'DVTTimeSformer: {name} is not among its '
                                  f'arguments{hint}')
-        if tubelet_size < 1 or num_frames % tubelet_size:
+        if type(tubelet_size) is not int or tubelet_size < 1 or (
+                num_frames % tubelet_size):
             raise ValueError(f'DVTTimeSformer: tubelet_size={tubelet_size}: must '
                              f'divide num_frames={num_frames}')
         with DefaultScope.overwrite_default_scope('mmaction'):  # where its layers are
@@ -166,7 +167,7 @@ class DeformableLayer(BaseTransformerLayer):
     def forward(self, x: Tensor, cue: Tensor | None) -> Tensor:
         """Tokens (B, T, H, W, C) to the same."""
         normed = self.norms[0](x)
-        base = grid_points(x.shape[2:4], 1, x.device)
+        base = query_places(x.shape[2:4], 1, x.device)
         out = self.attn(normed, normed.flatten(2, 3), base, x.flatten(2, 3), cue,
                         self.drop_path)
         return self.ffns[0](self.norms[1](out), out).view_as(x)
@@ -176,12 +177,14 @@ def _from_dense(module: DVTTimeSformer, state_dict: dict, prefix: str, *args) ->
     """Turn a TimeSformer's weights into those that deformable layers share with it."""
     state_dict.pop(f'{prefix}cls_token', None)
     _fit_embeddings(module, state_dict, prefix)
-    for name in [name for name in state_dict if name.startswith(prefix)]:
+    names = [name for name in state_dict if name.startswith(prefix)]
+    divided = {re.match(_LAYER, name[len(prefix):])[0] for name in names
+               if name.endswith('.attentions.1.norm.weight')}
+    for name in names:
         inner = name[len(prefix):]
         if re.match(rf'{_LAYER}attentions\.0\.(attn\.|norm\.|temporal_fc\.)', inner):
-            layer = re.match(_LAYER, inner)[0]
-            if f'{prefix}{layer}attentions.1.norm.weight' in state_dict:
-                del state_dict[name]  # over time, in a divided layer
+            if re.match(_LAYER, inner)[0] in divided:
+                del state_dict[name]  # attention over time
                 continue
         new = re.sub(rf'({_LAYER})attentions\.1\.norm\.', r'\1norms.0.', inner)
         new = re.sub(rf'({_LAYER})ffns\.0\.norm\.', r'\1norms.1.', new)

@@ -1,5 +1,5 @@
-# DVT's ViT-B on Kinetics-400, from an image model: 30 epochs, 2.5 of them warm-up. The
-# paper says no more than that its recipe is MViT's, which trains from scratch; this
+# DVT's ViT-B, from an image model or from Kinetics-400: 30 epochs, 2.5 of them warm-up.
+# The paper says no more than that its recipe is MViT's, which trains from scratch; this
 # schedule is VideoSwin's for models that start from images, and our choice.
 max_epochs = 30
 warmup = 2.5
@@ -12,7 +12,7 @@ optim_wrapper = dict(
         # mmengine skips that rule where a custom key matches
         custom_keys={
             'cls_head': dict(lr_mult=10.0),
-            'cls_head.fc_cls.bias': dict(lr_mult=10.0, decay_mult=0.0),
+            'head.fc_cls.bias': dict(lr_mult=10.0, decay_mult=0.0),
         }),
     clip_grad=dict(max_norm=1.0))
 param_scheduler = [
