@@ -12,7 +12,8 @@ their parameters unless told to (its text says they do, its Table 6 counts them 
 Legend: B clips of T frames, R rows that are merged each by itself (frames or clips), L
 tokens in a row, L' of them after the merge, D channels.
 """
-from math import ceil
+from math import ceil, inf
+from numbers import Real
 from typing import Literal, NamedTuple
 
 import torch
@@ -60,7 +61,7 @@ class OrthogonalMerge(nn.Module):
     tokens nor on what else is in the batch.
 
     Args:
-        alpha: Tokens picked for each that is kept, if ``filter``.
+        alpha: Tokens picked for each that is kept; of no use without ``filter``.
         filter: Whether of ``alpha`` L' picked tokens the L' with the highest scores are
             kept; otherwise exactly L' are picked.
         temperature: See :func:`mmaction_tokenreduce.ops.correspondence`.
@@ -73,8 +74,11 @@ class OrthogonalMerge(nn.Module):
     def __init__(self, alpha: float = 1.5, filter: bool = True,
                  temperature: float = 0.1, axes: Axes = 'both') -> None:
         super().__init__()
-        if alpha < 1:
-            raise ValueError(f'alpha={alpha}: must be at least 1')
+        if not (isinstance(alpha, Real) and 1 <= alpha < inf):
+            raise ValueError(f'alpha={alpha!r}: must be a finite number, at least 1')
+        if not filter and alpha != _LEARNED_ONLY['alpha']:
+            raise ValueError(f'filter=False has no alpha, got alpha={alpha!r}: leave '
+                             'it out')
         check_correspondence(temperature, axes)
         self.alpha, self.filter = alpha, filter
         self.temperature, self.axes = temperature, axes
@@ -83,7 +87,8 @@ class OrthogonalMerge(nn.Module):
         """(R, count) candidates for meta tokens among x (R, L, D), distinct."""
         first = None
         if not self.training:
-            first = x.float().norm(dim=-1).argmax(dim=1)
+            # A token that holds NaN is picked last, as later on.
+            first = x.float().norm(dim=-1).nan_to_num(nan=-1).argmax(dim=1)
         return orthogonal_select(x, count, first)
 
     def forward(self, x: Tensor, features: Tensor, scores: Tensor | None,
@@ -159,7 +164,9 @@ class TokenMerging(nn.Module):
             ``'clip'`` over all frames.
         strategy: A key of :data:`MERGE_STRATEGIES`. ``'bipartite'`` has neither phi nor
             fuse (Y = A), and none of the options below.
-        alpha: Tokens picked for each meta token, before the filter.
+        alpha: Tokens picked for each meta token, before the filter. Where that would be
+            more than there are (``ratio`` up to 1 - 1 / alpha) all are candidates, and
+            the filter alone decides.
         filter: Whether candidates are filtered by their scores (Table 2).
         motion: Whether positions are fused in (Table 1). If not, Y = A: the paper's
             ablation removes the fusion layer too.
@@ -186,21 +193,36 @@ class TokenMerging(nn.Module):
                  axes: Axes = 'both',
                  init: Literal['random', 'identity'] = 'random') -> None:
         super().__init__()
-        if not 0 <= ratio < 1:
-            raise ValueError(f'TokenMerging: ratio={ratio} is outside [0, 1)')
+        if not (isinstance(ratio, Real) and 0 <= ratio < 1):
+            raise ValueError(f'TokenMerging: ratio={ratio!r}: must be a number in '
+                             '[0, 1)')
         for name, value, allowed in (('scope', scope, SCOPES), ('init', init, INITS),
-                                     ('strategy', strategy, MERGE_STRATEGIES)):
+                                     ('strategy', strategy, (*MERGE_STRATEGIES, ))):
             if value not in allowed:
                 raise ValueError(f'TokenMerging: {name}={value!r}: allowed are '
                                  f'{", ".join(allowed)}')
         self.ratio, self.scope, self.strategy = ratio, scope, strategy
+        self.init = init
         self.choose = _strategy(strategy, motion=motion, init=init, alpha=alpha,
                                 filter=filter, temperature=temperature, axes=axes)
         self.phi = self.fuse = None
         if strategy != 'bipartite' and ratio:
-            self.phi = _linear(in_channels, in_channels, init)
+            self.phi = nn.Linear(in_channels, in_channels)
             if motion:
-                self.fuse = _linear(2 * in_channels, in_channels, init)
+                self.fuse = nn.Linear(2 * in_channels, in_channels)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Set the initial values anew (mmengine calls it after a host's ``init_cfg``,
+        which would change them)."""
+        for layer in (self.phi, self.fuse):
+            if layer is None:
+                continue
+            if self.init == 'random':
+                layer.reset_parameters()
+            else:
+                nn.init.eye_(layer.weight)  # of [A, P] it takes A
+                nn.init.zeros_(layer.bias)
 
     @property
     def needs_positions(self) -> bool:
@@ -293,6 +315,10 @@ class TokenMerging(nn.Module):
 
     def _check(self, x: Tensor, positions: Tensor | None,
                scores: Tensor | None) -> None:
+        width = 'D' if self.phi is None else self.phi.in_features
+        if x.dim() != 3 or width not in ('D', x.shape[2]):
+            raise ValueError(f'TokenMerging: x must be (R, L, {width}), got shape '
+                             f'{tuple(x.shape)}')
         if positions is None and self.needs_positions:
             raise ValueError('TokenMerging: motion=True needs positions (the position '
                              'embeddings of the tokens), none were given')
@@ -322,14 +348,6 @@ def _strategy(strategy: str, motion: bool, init: str, **options: object) -> nn.M
             raise ValueError(f"TokenMerging: strategy='bipartite' has no {name}, got "
                              f'{name}={value!r}: leave it out')
     return BipartiteMerge()
-
-
-def _linear(in_channels: int, out_channels: int, init: str) -> nn.Linear:
-    layer = nn.Linear(in_channels, out_channels)
-    if init == 'identity':
-        nn.init.eye_(layer.weight)  # of [A, P] it takes A
-        nn.init.zeros_(layer.bias)
-    return layer
 
 
 def _scrambled(length: int, device: torch.device) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mmaction.registry import MODELS
+from mmengine.model import ModuleList
 from torch import nn
 
 from ..layers import GridReducer, SpatialSelection, TemporalSelection, TokenMerging
@@ -27,8 +28,6 @@ class Offer:
         no_scores: Places before which there is no attention to tell which tokens
             matter, and why.
         merging: Whether its blocks can do without a grid.
-        no_positions: Why there are no position embeddings to merge; empty if there
-            are.
         needs_regions: Why tokens of a frame cannot be chosen one by one; empty if they
             can.
     """
@@ -38,11 +37,10 @@ class Offer:
     no_scores: Mapping[int, str] = field(default_factory=dict)
     needs_regions: str = ''
     merging: bool = False
-    no_positions: str = ''
 
 
 def build_reducers(cfgs: Sequence[Mapping],
-                   offer: Offer) -> tuple[nn.ModuleList, Placed]:
+                   offer: Offer) -> tuple[ModuleList, Placed]:
     """Build the ``reducers`` of a host's config.
 
     Args:
@@ -51,8 +49,9 @@ def build_reducers(cfgs: Sequence[Mapping],
         offer: What the host can give.
 
     Returns:
-        The modules in the order of the config, and the same modules by the place they
-        act before; at one place temporal selection comes first, merging last.
+        The modules in the order of the config, in a list whose ``init_weights`` calls
+        theirs, and the same modules by the place they act before; at one place temporal
+        selection comes first, merging last.
 
     Raises:
         ValueError: If a reducer is not one, its place does not exist, or it cannot
@@ -60,7 +59,7 @@ def build_reducers(cfgs: Sequence[Mapping],
     """
     if not isinstance(cfgs, Sequence) or isinstance(cfgs, str):
         raise ValueError(f'{offer.host}: reducers={cfgs!r}: must be a list of dicts')
-    modules, placed = nn.ModuleList(), {}
+    modules, placed = ModuleList(), {}
     for number, cfg in enumerate(cfgs):
         where = f'{offer.host}: reducers[{number}]'
         if not isinstance(cfg, Mapping) or 'type' not in cfg:
@@ -93,8 +92,6 @@ def _cannot_serve(reducer: nn.Module, place: int, offer: Offer) -> str | None:
             return f'is not a grid reducer, and {offer.host} needs a grid of tokens'
         if reducer.needs_scores and place in offer.no_scores:
             return f'filter=True cannot serve here: {offer.no_scores[place]}'
-        if reducer.needs_positions and offer.no_positions:
-            return f'motion=True cannot serve here: {offer.no_positions}'
     elif not isinstance(reducer, GridReducer):
         return 'is not a grid reducer' + (' and no merging' if offer.merging else '')
     elif getattr(reducer, 'unit', 'anchor') == 'token' and offer.needs_regions:

@@ -7,6 +7,8 @@ applied as one matrix product, to features and positions alike.
 Legend: R rows of which each is merged by itself (clips, or frames of clips), L tokens
 in a row, L' of them after the merge, D channels, M meta tokens that were picked.
 """
+from math import inf
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -56,7 +58,8 @@ def correspondence(fx: Tensor, fm: Tensor, temperature: float = 0.1,
     The paper names no temperature. W lies in [0, 1]: without a division in the second
     softmax too, all of its L terms are nearly equal, and so are all outputs. The two
     others leave one softmax out: ``'meta'`` divides W by its sums over the inputs,
-    ``'input'`` is softmax(S / t) over the inputs.
+    ``'input'`` is softmax(S / t) over the inputs. The cosine to a zero token is 0, and
+    has no gradient.
 
     Args:
         fx: (R, L, D), embedded input tokens; any length.
@@ -72,7 +75,7 @@ def correspondence(fx: Tensor, fm: Tensor, temperature: float = 0.1,
     """
     check_correspondence(temperature, axes)
     with no_autocast(fx):
-        fx, fm = (F.normalize(f.float(), dim=-1) for f in (fx, fm))
+        fx, fm = _unit(fx.float()), _unit(fm.float())
         weights = torch.matmul(fx, fm.mT) / temperature
         if axes == 'input':
             return weights.softmax(dim=-2)
@@ -84,10 +87,21 @@ def correspondence(fx: Tensor, fm: Tensor, temperature: float = 0.1,
         return weights / weights.sum(dim=-2, keepdim=True).clamp_min(tiny)
 
 
+def _unit(x: Tensor) -> Tensor:
+    """Tokens (..., D) of length 1; zero tokens stay zero.
+
+    Dividing these by a small number instead, as ``F.normalize`` does, would make their
+    gradient enormous.
+    """
+    norm = x.norm(dim=-1, keepdim=True)
+    return x / norm.masked_fill(norm < 1e-6, inf)
+
+
 def check_correspondence(temperature: float, axes: str) -> None:
     """Raise ValueError for what :func:`correspondence` does not allow."""
-    if temperature <= 0:
-        raise ValueError(f'temperature={temperature}: must be positive')
+    if not (isinstance(temperature, Real) and 0 < temperature < inf):
+        raise ValueError(f'temperature={temperature!r}: must be a finite number above '
+                         '0')
     if axes not in AXES:
         raise ValueError(f'axes={axes!r}: allowed are {", ".join(AXES)}')
 

@@ -40,8 +40,8 @@ def orthogonal_select(x: Tensor,
     Args:
         x: (R, L, D) tokens.
         k: Number of tokens to pick, 1 <= k <= L.
-        first: (R,), the token to start from, in [0, L) (checked on a CPU only);
-            drawn at random if None.
+        first: (R,), the token to start from, in [0, L) (checked on a CPU, or with a
+            mask); drawn at random if None.
         generator: Of x's device, draws ``first``; the global generator if None.
         mask: (R, L) bool, True where a token may be picked. Checking k against it
             waits for the device.
@@ -94,9 +94,8 @@ def greedy_loop(near: Tensor, first: Tensor, k: int) -> Tensor:
         ValueError: If ``first``, on a CPU, is not in [0, L).
     """
     rows, length, _ = near.shape
-    if near.device.type == 'cpu' and not all(0 <= i < length for i in first.tolist()):
-        raise ValueError(f'first={first.tolist()}: must be in [0, {length}) (the '
-                         'number of tokens)')
+    if near.device.type == 'cpu':
+        _check_first(first, length)
     near = near.reshape(rows * length, length)
     offset = torch.arange(rows, device=near.device) * length
     picked = torch.empty(k, rows, dtype=torch.long, device=near.device)
@@ -150,6 +149,12 @@ def _draw(x: Tensor, generator: torch.Generator | None, mask: Tensor | None) -> 
     return torch.multinomial(mask.float(), 1, generator=generator).squeeze(1)
 
 
+def _check_first(first: Tensor, length: int) -> None:
+    if not all(0 <= i < length for i in first.tolist()):
+        raise ValueError(f'first={first.tolist()}: must be in [0, {length}) (the '
+                         'number of tokens)')
+
+
 def _check(x: Tensor, k: int, first: Tensor | None, mask: Tensor | None) -> None:
     if x.dim() != 3:
         raise ValueError(f'x must be (R, L, D), got shape {tuple(x.shape)}')
@@ -168,5 +173,6 @@ def _check(x: Tensor, k: int, first: Tensor | None, mask: Tensor | None) -> None
                          f'k={k}')
     if first is None or mask is None:
         return
+    _check_first(first, x.shape[1])
     if not mask.gather(1, first.unsqueeze(1)).all():
         raise ValueError(f'first={first.tolist()}: the mask forbids one of them')

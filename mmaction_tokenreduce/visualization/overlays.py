@@ -77,12 +77,20 @@ class MergeOverlay(Overlay):
 
     Attributes:
         merged: What the merges made of the clip.
-        num_shown: Tokens that get a colour.
+        num_shown: Tokens that get a colour, at least 1.
         title: Written above.
+
+    Raises:
+        ValueError: If ``num_shown`` is not allowed.
     """
     merged: MergedTokens
     num_shown: int = 8
     title: str = ''
+
+    def __post_init__(self) -> None:
+        if self.num_shown < 1:
+            raise ValueError(f'MergeOverlay: num_shown={self.num_shown}: must be at '
+                             'least 1')
 
     @property
     def num_frames(self) -> int:

@@ -25,8 +25,10 @@ def observe(module):
     return seen
 
 
-def test_the_whole_module_by_the_equations():
-    module = TokenMerging(D, ratio=0.5).eval()
+@pytest.mark.parametrize('temperature', [0.1, 0.5])
+@pytest.mark.parametrize('axes', ['both', 'meta', 'input'])
+def test_the_whole_module_by_the_equations(axes, temperature):
+    module = TokenMerging(D, ratio=0.5, axes=axes, temperature=temperature).eval()
     seen, (x, positions, scores) = observe(module), case()
     y, moved = module(x, positions, scores)
     assert len(seen) == 1 and isinstance(seen[0], Merge)
@@ -35,8 +37,12 @@ def test_the_whole_module_by_the_equations():
         best = sorted(picked[r].tolist(), key=lambda i: -scores[r, i])[:10]
         assert seen[0].index[r].tolist() == sorted(best)
         phi = F.normalize(module.phi(x[r]), dim=-1)
-        c = (phi @ phi[sorted(best)].T / 0.1).softmax(1)
-        c = (c / 0.1).softmax(0)
+        c = phi @ phi[sorted(best)].T / temperature
+        if axes != 'input':
+            c = c.softmax(1)
+        if axes == 'both':
+            c = c / temperature
+        c = c / c.sum(0) if axes == 'meta' else c.softmax(0)
         assert_close(seen[0].weight[r], c.T, rtol=1e-4, atol=1e-6)
         a, p = c.T @ x[r], c.T @ positions[r]
         assert_close(moved[r], p, rtol=1e-4, atol=1e-5)
@@ -93,6 +99,20 @@ def test_without_the_filter_exactly_as_many_are_picked():
     picked = orthogonal_select(x, 10, x.norm(dim=-1).argmax(1))
     assert_close(seen[0].index, picked.sort(1).values)
     assert not module.needs_scores
+
+
+@pytest.mark.parametrize('alpha,length,count', [
+    (1, 20, 10), (1.1, 20, 11), (1.25, 20, 13), (1.5, 20, 15), (2.5, 20, 20),
+    (1.1, 100, 55)])
+def test_how_many_are_candidates(alpha, length, count):
+    """1.1 * 50 is 55, though a little more in floating point."""
+    x, positions, _ = case(length=length)
+    module = TokenMerging(D, alpha=alpha).eval()
+    seen = observe(module)
+    picked = orthogonal_select(x, length, x.norm(dim=-1).argmax(1))
+    scores = picked.argsort(dim=1).float()  # the later picked, the higher
+    module(x, positions, scores)
+    assert_close(seen[0].index, picked[:, count - length // 2:count].sort(1).values)
 
 
 def test_all_tokens_are_candidates_at_a_low_ratio():
@@ -212,6 +232,39 @@ def test_gradients_reach_every_parameter_the_tokens_and_the_positions():
     assert scores.grad is None  # the selection is not differentiated
 
 
+def test_a_zero_token_trains():
+    module, (x, positions, scores) = TokenMerging(D, init='identity'), case()
+    x[:, 3] = 0  # so is phi of it
+    module(x.requires_grad_(), positions, scores)[0].square().sum().backward()
+    for leaf in (x, *module.parameters()):
+        assert leaf.grad.abs().max() < 1e3
+
+
+def test_a_token_of_nan_is_picked_last_in_evaluation():
+    module, (x, positions, _) = TokenMerging(D, 0.05, filter=False).eval(), case()
+    seen = observe(module)
+    x[:, 3] = torch.nan
+    module(x, positions)
+    assert seen[0].index.tolist() == [[i for i in range(LENGTH) if i != 3]] * ROWS
+
+
+@pytest.mark.parametrize('init', ['random', 'identity'])
+def test_initial_values_can_be_set_again(init):
+    module = TokenMerging(64, init=init)
+    for parameter in module.parameters():
+        torch.nn.init.constant_(parameter, 7)
+    module.init_weights()
+    for layer, fan_in in ((module.phi, 64), (module.fuse, 128)):
+        if init == 'identity':
+            assert_close(layer.weight.detach(), torch.eye(64, fan_in))
+            assert not layer.bias.any()
+        else:  # uniform in +- 1 / sqrt(fan_in)
+            std = layer.weight.std().item()
+            assert std == pytest.approx((3 * fan_in)**-0.5, rel=0.05)
+            assert 0 < layer.bias.abs().max() <= fan_in**-0.5
+    TokenMerging(D, strategy='bipartite').init_weights()  # has none
+
+
 def test_starting_at_the_merged_averages():
     x, positions, scores = case()
     module = TokenMerging(D, init='identity').eval()
@@ -292,14 +345,23 @@ def test_sharing_is_asked_for():
 
 
 @pytest.mark.parametrize('arguments,message', [
-    (dict(ratio=1), r'TokenMerging: ratio=1 is outside \[0, 1\)'),
-    (dict(ratio=-0.1), r'ratio=-0.1 is outside \[0, 1\)'),
+    (dict(ratio=1), r'TokenMerging: ratio=1: must be a number in \[0, 1\)'),
+    (dict(ratio=-0.1), r'ratio=-0.1: must be a number in \[0, 1\)'),
+    (dict(ratio='0.5'), r"ratio='0.5': must be a number in \[0, 1\)"),
+    (dict(ratio=float('nan')), r'ratio=nan: must be a number in \[0, 1\)'),
     (dict(scope='video'), "scope='video': allowed are frame, clip"),
     (dict(strategy='kmeans'),
      "strategy='kmeans': allowed are orthogonal, random, bipartite"),
+    (dict(strategy=['random']),
+     r"strategy=\['random'\]: allowed are orthogonal, random, bipartite"),
     (dict(init='zero'), "init='zero': allowed are random, identity"),
-    (dict(alpha=0.5), 'TokenMerging: alpha=0.5: must be at least 1'),
-    (dict(temperature=-1), 'TokenMerging: temperature=-1: must be positive'),
+    (dict(alpha=0.5), 'TokenMerging: alpha=0.5: must be a finite number, at least 1'),
+    (dict(alpha=float('nan')), 'alpha=nan: must be a finite number, at least 1'),
+    (dict(alpha=float('inf')), 'alpha=inf: must be a finite number, at least 1'),
+    (dict(alpha='2'), "alpha='2': must be a finite number, at least 1"),
+    (dict(temperature=-1), 'TokenMerging: temperature=-1: must be a finite number ab'),
+    (dict(temperature=None), 'temperature=None: must be a finite number above 0'),
+    (dict(filter=False, alpha=3), 'filter=False has no alpha, got alpha=3: leave it '),
     (dict(axes='rows'), "axes='rows': allowed are both, meta, input"),
     (dict(strategy='bipartite', motion=False),
      "strategy='bipartite' has no motion, got motion=False: leave it out"),
@@ -324,6 +386,17 @@ def test_mistakes_in_the_config(arguments, message):
 def test_mistakes_in_the_call(length, arguments, message):
     with pytest.raises(ValueError, match=message):
         TokenMerging(D)(torch.randn(2, length, D), **arguments)
+
+
+@pytest.mark.parametrize('shape,message', [
+    ((20, D), r'x must be \(R, L, 8\), got shape \(20, 8\)'),
+    ((2, 20, 9), r'x must be \(R, L, 8\), got shape \(2, 20, 9\)'),
+])
+def test_tokens_of_another_shape(shape, message):
+    with pytest.raises(ValueError, match=f'TokenMerging: {message}'):
+        TokenMerging(D)(torch.randn(shape))
+    with pytest.raises(ValueError, match=r'x must be \(R, L, D\), got shape \(20, 8\)'):
+        TokenMerging(D, strategy='bipartite')(torch.randn(20, D))
 
 
 def test_a_ratio_that_leaves_no_token():

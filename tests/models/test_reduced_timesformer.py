@@ -19,8 +19,10 @@ from tiny_hosts import (
     host,
     inputs_of,
     merging,
+    noise,
     output,
     randomize,
+    set_rates,
     spatial,
     temporal,
 )
@@ -267,17 +269,48 @@ def test_evaluation_repeats_whatever_the_seed(strategy):
 @TYPES
 def test_activation_checkpointing_changes_nothing(kind):
     x, grads, losses = torch.randn(2, *CLIP), [], []
-    model = randomize(host(kind, [temporal(1, 0.75), *MERGES], dropout_ratio=0.1))
     for with_cp in (False, True):
-        model.with_cp = with_cp
-        model.zero_grad()
         torch.manual_seed(7)
+        model = randomize(host(kind, [temporal(1, 0.75), *MERGES], dropout_ratio=0.1,
+                               with_cp=with_cp))
+        calls = [inputs_of(layer) for layer in model.transformer_layers.layers]
         loss = model.train()(x).square().sum()
         loss.backward()
+        assert [len(layer) for layer in calls] == [1 + with_cp] * 4
         losses.append(loss.detach())
-        grads.append([p.grad.clone() for p in model.parameters()])
+        grads.append([p.grad for p in model.parameters()])
     assert_close(losses[0], losses[1], rtol=0, atol=0)
     assert_close(grads[0], grads[1])
+
+
+@pytest.mark.parametrize('kind,where', [
+    (kind, where) for kind, attentions in ((DIVIDED, 2), (JOINT, 1)) for where in (
+        'drop_after_pos', 'drop_after_time', 'ffns', *(
+            rf'attentions\.{i}\.{part}' for i in range(attentions)
+            for part in ('attn$', 'proj_drop', 'dropout_layer')))], ids=str)
+def test_as_much_is_dropped_in_training_as_by_mmaction2(kind, where):
+    """Of the class token and the others, by each kind of dropout alone."""
+    dense, reduced = twins(kind, ())
+    clip, values = torch.randn(1, *CLIP), []
+    for model in (dense, reduced):
+        set_rates(model, 0.5, where)
+        values.append(noise(model, model.transformer_layers.layers[3], clip))
+    assert values[0].max() > 0.1
+    assert_close(values[1], values[0], rtol=0.1, atol=0.01)
+
+
+@TYPES
+def test_nothing_is_dropped_in_evaluation(kind):
+    dense, reduced = twins(kind, ())
+    for model in (dense, reduced):
+        set_rates(model, 0.5)
+    x = torch.randn(2, *CLIP)
+    assert_close(output(reduced, x), output(dense, x), rtol=1e-4, atol=1e-5)
+    merged = randomize(host(kind, MERGES))  # joint attention in divided layers
+    want = output(merged, x)
+    set_rates(merged, 0.5)
+    assert torch.equal(output(merged, x), want)
+    assert not torch.allclose(output(merged.train(), x), want, atol=1e-2)
 
 
 def test_compiles_without_a_graph_break():
@@ -321,3 +354,10 @@ def test_a_clip_of_another_size_is_named(size):
             fr'ReducedTimeSformer: clips of {"x".join(map(str, size))} \(T x H x W\), '
             r'the position embeddings are for 4x32x32 \(num_frames, img_size\)')):
         host(reducers=MERGES)(torch.randn(1, 3, *size))
+
+
+def test_clips_without_a_batch_are_named():
+    with pytest.raises(ValueError, match=(
+            r'ReducedTimeSformer: clips must be \(B, 3, T, H, W\), got shape '
+            r'\(3, 4, 32, 32\)')):
+        host()(torch.randn(*CLIP))

@@ -8,7 +8,17 @@ import torch.nn.functional as F
 from mmaction.models.backbones.vit_mae import VisionTransformer
 from mmaction.registry import MODELS
 from mmengine.runner.checkpoint import load_state_dict
-from tiny_hosts import MERGES, inputs_of, merging, output, randomize, spatial, temporal
+from tiny_hosts import (
+    MERGES,
+    inputs_of,
+    merging,
+    noise,
+    output,
+    randomize,
+    set_rates,
+    spatial,
+    temporal,
+)
 from torch.testing import assert_close
 
 from mmaction_tokenreduce.engine.hooks.check_load_hook import compare_state
@@ -190,18 +200,39 @@ def test_evaluation_repeats_whatever_the_seed():
 
 def test_activation_checkpointing_changes_nothing():
     x, grads, losses = torch.randn(2, *CLIP), [], []
-    model = randomize(vit([temporal(1, 0.75), *MERGES], drop_rate=0.1,
-                          attn_drop_rate=0.1, drop_path_rate=0.2))
     for with_cp in (False, True):
-        model.with_cp = with_cp
-        model.zero_grad()
         torch.manual_seed(7)
+        model = randomize(vit([temporal(1, 0.75), *MERGES], drop_rate=0.1,
+                              attn_drop_rate=0.1, drop_path_rate=0.2, with_cp=with_cp))
+        calls = [inputs_of(block) for block in model.blocks]
         loss = model.train()(x).square().sum()
         loss.backward()
+        assert [len(block) for block in calls] == [1 + with_cp] * 4
         losses.append(loss.detach())
-        grads.append([p.grad.clone() for p in model.parameters()])
+        grads.append([p.grad for p in model.parameters()])
     assert_close(losses[0], losses[1], rtol=0, atol=0)
     assert_close(grads[0], grads[1])
+
+
+@pytest.mark.parametrize('where', ['pos_drop', 'attn_drop', 'proj_drop', 'drop_path',
+                                   'mlp'])
+def test_as_much_is_dropped_in_training_as_by_mmaction2(where):
+    """By each kind of dropout alone."""
+    dense, reduced = twins((), drop_path_rate=0.1)
+    clip, values = torch.randn(1, *CLIP), []
+    for model in (dense, reduced):
+        set_rates(model, 0.5, where)
+        values.append(noise(model, model.blocks[3], clip))
+    assert values[0].min() > 0.1
+    assert_close(values[1], values[0], rtol=0.1, atol=0.01)
+
+
+def test_nothing_is_dropped_in_evaluation():
+    dense, reduced = twins((), drop_rate=0.5, attn_drop_rate=0.5, drop_path_rate=0.5)
+    x = torch.randn(2, *CLIP)
+    want = output(dense, x)
+    assert_close(output(reduced, x), want, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(output(reduced.train(), x), want, atol=1e-2)
 
 
 def test_compiles_without_a_graph_break():
@@ -250,6 +281,44 @@ def test_a_clip_of_another_length_is_named():
     with pytest.raises(ValueError, match=r'ReducedViT: 8 token frames, the position emb'
                        r'eddings are for 4 \(num_frames, tubelet_size\)'):
         vit()(torch.randn(1, 3, 16, 32, 32))
+    with pytest.raises(ValueError, match=(r'ReducedViT: clips must be \(B, 3, T, H, W\)'
+                                          r', got shape \(3, 8, 32, 32\)')):
+        vit()(torch.randn(*CLIP))
+
+
+@pytest.mark.parametrize('wrapped', [False, True], ids=['bare', 'recognizer'])
+@pytest.mark.parametrize('init', ['identity', 'random'])
+def test_merges_start_as_told(init, wrapped):
+    """VideoMAE's ``init_cfg`` (std 0.02) is for the host's layers alone."""
+    cfg = dict(type='ReducedViT', **dict(VIT, embed_dims=96),
+               reducers=[merging(2, init=init), merging(3, 'clip', init=init)])
+    if wrapped:
+        cfg = dict(_scope_='mmaction', type='Recognizer3D', backbone=cfg,
+                   cls_head=dict(type='TimeSformerHead', num_classes=3, in_channels=96))
+    model = MODELS.build(cfg)
+    model.init_weights()
+    backbone = model.backbone if wrapped else model
+    std = backbone.blocks[0].attn.proj.weight.std().item()
+    assert std == pytest.approx(0.02, rel=0.05)
+    for reducer in backbone.reducers:
+        for layer, fan_in in ((reducer.phi, 96), (reducer.fuse, 192)):
+            if init == 'identity':
+                assert_close(layer.weight.detach(), torch.eye(96, fan_in))
+            else:
+                std = layer.weight.std().item()
+                assert std == pytest.approx((3 * fan_in)**-0.5, rel=0.05)
+            assert layer.bias.any() == (init == 'random')
+
+
+def test_a_checkpoint_of_merges_comes_after_their_initial_values(tmp_path):
+    source, path = randomize(vit(MERGES)), str(tmp_path / 'merged.pth')
+    torch.save(dict(state_dict=source.state_dict()), path)
+    model = vit([merging(2, init='identity'), MERGES[1]], init_cfg=[
+        dict(type='TruncNormal', layer='Linear', std=0.02),
+        dict(type='Pretrained', checkpoint=path)])
+    model.init_weights()
+    for name, value in source.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
 
 
 def test_pretrained_weights_are_loaded(tmp_path):

@@ -115,6 +115,25 @@ def test_merges_share_their_parameters_where_told_to():
         host(reducers=[merging(1), merging(2, motion=False)], share_merging=True)
 
 
+@pytest.mark.parametrize('reducers', [
+    [], [merging(1)], [merging(1), merging(2, ratio=0)],
+    [merging(1), merging(2, strategy='bipartite')],
+], ids=['none', 'one', 'ratio 0', 'bipartite'])
+def test_sharing_takes_two_merges(reducers):
+    with pytest.raises(ValueError, match=(
+            'ReducedTimeSformer: share_merging=True needs two merges that have paramet'
+            f'ers, there are {min(len(reducers), 1)}')):
+        host(reducers=reducers, share_merging=True)
+
+
+def test_a_checkpoint_of_merges_that_do_not_share_leaves_the_last_ones_values():
+    """As docs/sttm.md says."""
+    apart = randomize(host(reducers=MERGES))
+    shared = host(reducers=MERGES, share_merging=True)
+    shared.load_state_dict(apart.state_dict())
+    assert torch.equal(shared.reducers[0].phi.weight, apart.reducers[1].phi.weight)
+
+
 def test_copies_have_their_own_reducers():
     model = randomize(host(reducers=MERGES))
     twin = copy.deepcopy(model)

@@ -100,8 +100,21 @@ def test_no_column_is_lost_at_a_low_temperature():
     assert out.isfinite().all() and correspondence(fx, fm, 1e-3).isfinite().all()
 
 
+def test_a_zero_token_is_far_from_all_and_gets_no_gradient():
+    x = torch.randn(1, 6, 4)
+    x[0, 2] = 0
+    x.requires_grad_()
+    out = correspondence(x, x[:, :4], axes='input')
+    assert_close(out[0, :, 2], torch.full((6, ), 1 / 6))
+    (out * torch.randn_like(out)).sum().backward()
+    assert not x.grad[0, 2].any() and 0.1 < x.grad.abs().max() < 1e3
+
+
 @pytest.mark.parametrize('arguments,message', [
-    (dict(temperature=0), 'temperature=0: must be positive'),
+    (dict(temperature=0), 'temperature=0: must be a finite number above 0'),
+    (dict(temperature=math.nan), 'temperature=nan: must be a finite number above 0'),
+    (dict(temperature=math.inf), 'temperature=inf: must be a finite number above 0'),
+    (dict(temperature='0.1'), "temperature='0.1': must be a finite number above 0"),
     (dict(axes='meat'), "axes='meat': allowed are both, meta, input"),
 ])
 def test_mistakes_in_correspondence(arguments, message):

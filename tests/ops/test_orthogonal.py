@@ -137,6 +137,10 @@ def test_the_operator_serves_compilers_and_tracers():
     (dict(k=6), r'1 <= k <= 5 \(the number of tokens\), got k=6'),
     (dict(first=torch.zeros(3)), r'first must be \(R,\)'),
     (dict(first=torch.tensor([0, 5])), r'first=\[0, 5\]: must be in \[0, 5\)'),
+    (dict(first=torch.tensor([0, 5]), mask=torch.ones(2, 5, dtype=torch.bool)),
+     r'first=\[0, 5\]: must be in \[0, 5\)'),
+    (dict(first=torch.tensor([-1, 0]), mask=torch.ones(2, 5, dtype=torch.bool)),
+     r'first=\[-1, 0\]: must be in \[0, 5\)'),
     (dict(mask=torch.ones(2, 5)), r'mask must be bool \(R, L\)'),
     (dict(mask=torch.ones(5, 2, dtype=torch.bool)), r'mask must be bool \(R, L\)'),
 ])

@@ -132,3 +132,5 @@ def test_mistakes(tmp_path):
     with pytest.raises(ValueError, match='a.png: the moving picture is a .gif'):
         play_overlays(images, [overlay], tmp_path / 'a.png')
     assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match='MergeOverlay: num_shown=0: must be at least'):
+        MergeOverlay(TOKENS, num_shown=0)

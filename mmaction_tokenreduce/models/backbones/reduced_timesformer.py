@@ -35,8 +35,8 @@ class ReducedTimeSformer(TimeSformer):
     Args:
         reducers: Configs of selectors and merges, each with ``before=i``, the layer it
             acts before, e.g. ``dict(type='TokenMerging', before=6, scope='frame')``.
-        share_merging: Whether all merges share their parameters, as the paper's text
-            says; its parameter counts say that they do not.
+        share_merging: Whether all merges, two or more, share their parameters, as the
+            paper's text says; its parameter counts say that they do not.
         with_cp: Recompute layers in the backward pass to save memory.
 
     Raises:
@@ -65,7 +65,7 @@ class ReducedTimeSformer(TimeSformer):
                             merging=True))
         check_order(self._reducers_before, name)
         if share_merging:
-            _share(self.reducers)
+            _share(self.reducers, name)
         merged_from = _first_merge(self._reducers_before, len(layers))
         for i, layer in enumerate(layers):
             layers[i] = (DividedLayer(layer, joint=i >= merged_from)
@@ -78,7 +78,8 @@ class ReducedTimeSformer(TimeSformer):
         """Clips (B, 3, T, H, W) to class tokens (B, C).
 
         Raises:
-            ValueError: If frames or their size are not those of the model.
+            ValueError: If x is not of that shape, or frames or their size are not those
+                of the model.
         """
         self._check_size(x)
         tokens = self._embed(x)
@@ -99,6 +100,9 @@ class ReducedTimeSformer(TimeSformer):
 
     def _check_size(self, x: Tensor) -> None:
         size = (self.num_frames, *self.patch_embed.img_size)
+        if x.dim() != 5:
+            raise ValueError(f'{type(self).__name__}: clips must be (B, 3, T, H, W), '
+                             f'got shape {tuple(x.shape)}')
         if tuple(x.shape[2:]) != size:
             raise ValueError(f'{type(self).__name__}: clips of '
                              f'{"x".join(map(str, x.shape[2:]))} (T x H x W), the '
@@ -137,8 +141,11 @@ def _first_merge(placed: Placed, depth: int) -> int:
                 if isinstance(reducer, TokenMerging) and reducer.ratio), default=depth)
 
 
-def _share(reducers: nn.ModuleList) -> None:
-    merges = [r for r in reducers if isinstance(r, TokenMerging) and r.ratio]
+def _share(reducers: nn.ModuleList, host: str) -> None:
+    merges = [r for r in reducers if isinstance(r, TokenMerging) and r.phi is not None]
+    if len(merges) < 2:
+        raise ValueError(f'{host}: share_merging=True needs two merges that have '
+                         f'parameters, there are {len(merges)}')
     for merging in merges[1:]:
         merging.share(merges[0])
 

@@ -75,7 +75,14 @@ class ReducedViT(VisionTransformer):
         Returns:
             The mean token, normalised; or the grid (B, C, T', H', W') that the reducers
             left, with ``return_feat_map``.
+
+        Raises:
+            ValueError: If x is not of that shape, or the number of frames is not the
+                model's.
         """
+        if x.dim() != 5:
+            raise ValueError('ReducedViT: clips must be (B, 3, T, H, W), got shape '
+                             f'{tuple(x.shape)}')
         tokens, scores = self._embed(x), None
         for i, block in enumerate(self.blocks):
             tokens = reduce_tokens(self._reducers_before.get(i, ()), tokens, scores)
