@@ -1,5 +1,6 @@
-# A small MViT with D-ST-A for 16x64x64 clips: 8 token frames of 8x8 places. Patches and
-# widths are those of mvit_demo.py; fields have a cell for each patch.
+# A small MViT with D-ST-A for 16x64x64 clips: 8 token frames of 8x8 places, widths as
+# in mvit_demo.py. Patches are of one frame, so that none sees a shape move: what tells
+# motions apart is the cue. Fields have a cell for each patch.
 model = dict(
     type='MMRecognizer3D',
     backbone=dict(
@@ -7,7 +8,7 @@ model = dict(
         arch=dict(embed_dims=32, num_layers=4, num_heads=1, downscale_indices=[2]),
         spatial_size=64,
         temporal_size=16,
-        patch_cfg=dict(kernel_size=(3, 15, 15), stride=(2, 8, 8), padding=(1, 7, 7)),
+        patch_cfg=dict(kernel_size=(1, 15, 15), stride=(2, 8, 8), padding=(0, 7, 7)),
         separable_pos_embed=True,
         attention='st',
         motion_stride=8,
