@@ -219,7 +219,7 @@ def test_checkpointing_changes_nothing(make, kind):
         layers = one.blocks if make is mvit else one.transformer_layers.layers
         calls = [inputs_of(layer) for layer in layers]
         features(one, imgs, motion).square().sum().backward()
-        assert [len(layer) for layer in calls] == [1 + one.with_cp] * len(layers)
+        assert [len(layer) for layer in calls] == [1 + (one is twin)] * len(layers)
     for (name, a), b in zip(model.named_parameters(), twin.parameters(), strict=True):
         assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-6, msg=name)
 

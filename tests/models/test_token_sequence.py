@@ -118,7 +118,7 @@ def test_a_ratio_of_0_leaves_grid_and_scores_alone():
      ' after another merge at the same place: .*; allowed is filter=False'),
     ([merging(4)], r'reducers\[0\] \(TokenMerging\): before=4: allowed are 0 to 3'),
     ([merging(1, 'video')], r"reducers\[0\]: .*scope='video': allowed are frame, clip"),
-    ([merging(1, ratio=1)], r'reducers\[0\]: .*ratio=1 is outside \[0, 1\)'),
+    ([merging(1, ratio=1)], r'reducers\[0\]: .*ratio=1: must be a number in \[0, 1\)'),
     ([merging(1, keep=0.5)], r"reducers\[0\]: .*'keep'"),
     ([dict(type='TimeSformerHead', num_classes=3, before=0)],
      r'reducers\[0\] \(TimeSformerHead\) before=0: is not a grid reducer and no merg'),
