@@ -17,7 +17,7 @@ CONFIG = '''
 _base_ = {base!r}
 model = dict(
     type='MMRecognizer3D',
-    backbone=dict(type='DVTMViT', rel_pos_zero_init=False, drop_path_rate=0.,
+    backbone=dict(type='DVTMViT', drop_path_rate=0.,
                   separable_pos_embed=True, sub_clips=2, attention={attention!r}),
     cls_head=dict(with_cls_token=False),
     data_preprocessor=dict(_delete_=True, type='MotionDataPreprocessor',
@@ -34,7 +34,7 @@ test_dataloader = dict(dataset=dict(pipeline=[
 PLAIN = '''
 _base_ = {base!r}
 model = dict(
-    backbone=dict(type='DVTMViT', rel_pos_zero_init=False, separable_pos_embed=True,
+    backbone=dict(type='DVTMViT', separable_pos_embed=True,
                   attention={attention!r}),
     cls_head=dict(with_cls_token=False))
 '''

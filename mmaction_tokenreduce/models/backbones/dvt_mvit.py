@@ -24,7 +24,6 @@ from .reduced_mvit import ReducedMViT
 _FIXED = dict(with_cls_token=False, output_cls_token=False, rel_pos_embed=False,
               residual_pooling=False, dim_mul_in_attention=False,
               pool_query='downscale', reducers=(), qkv_bias=True)
-_UNUSED = ('adaptive_kv_stride', 'rel_pos_zero_init')
 
 
 @MODELS.register_module()
@@ -69,10 +68,9 @@ class DVTMViT(ReducedMViT):
             if kwargs.setdefault(name, value) != value:
                 raise ValueError(f'DVTMViT: {name}={kwargs[name]!r}: allowed is '
                                  f'{value!r}')
-        for name in _UNUSED:
-            if name in kwargs:
-                raise ValueError(f'DVTMViT: {name} is not among its arguments: it has '
-                                 'no keys and no relative positions')
+        if 'adaptive_kv_stride' in kwargs:
+            raise ValueError('DVTMViT: adaptive_kv_stride is not among its arguments: '
+                             'it has no keys')
         super().__init__(*args, **kwargs)
         self.deformable = DeformableSettings(
             'DVTMViT', attention, fusion, points, sub_clips, cue, motion_stride,
