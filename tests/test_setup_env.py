@@ -268,6 +268,32 @@ class TestSetUp:
         with pytest.raises(ProcessLookupError):
             os.kill(int(pid_file.read_text()), 0)
 
+    def test_interruption_while_pip_starts_ends_it(self, tree, monkeypatch) -> None:
+        script = load_script()
+        monkeypatch.setattr(script, 'LOG', tree / 'log')
+        monkeypatch.setattr(script, 'ROOT', tree)
+        script.LOG.touch()
+        started = []
+
+        class Interrupted(subprocess.Popen):  # before whoever starts it knows it
+            def __init__(self, command: list, **kwargs: object) -> None:
+                super().__init__(['sleep', '60'], **kwargs)
+                started.append(self)
+                signal.raise_signal(signal.SIGTERM)
+
+        monkeypatch.setattr(script.subprocess, 'Popen', Interrupted)
+        before = signal.signal(signal.SIGTERM, script.interrupt)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                script.try_pip('torch', 'torch')
+            assert signal.getsignal(signal.SIGTERM) is script.interrupt
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            monkeypatch.undo()
+        ended = started[0].poll()
+        started[0].kill()
+        assert ended == -signal.SIGINT
+
 
 def test_position_in_the_log(tmp_path: Path, monkeypatch) -> None:
     script = load_script()

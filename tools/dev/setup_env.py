@@ -23,6 +23,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -40,6 +41,8 @@ VENV_GIB, CUDA_GIB, TMP_GIB = 4.0, 12.0, 2.0
 JOB_GIB = 2.5
 # Seconds without a word at the start of a step, and between words after that.
 FIRST_WORD_S, NEXT_WORD_S = 20, 30
+
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 HINTS = {
     'No space left on device': 'the disk is full: free some space, or set TMPDIR',
@@ -222,6 +225,24 @@ def stop(process: subprocess.Popen) -> None:
             process.wait(timeout=seconds)
 
 
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Puts off what would interrupt the block to its end: a process that was started
+    but is not yet known to us could not be stopped."""
+    came = []
+    handlers = {sign: signal.getsignal(sign) for sign in INTERRUPTS}
+    handlers = {sign: h for sign, h in handlers.items() if callable(h)}
+    for sign in handlers:
+        signal.signal(sign, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for sign, handler in handlers.items():
+            signal.signal(sign, handler)
+    if came:
+        raise KeyboardInterrupt
+
+
 def try_pip(
     name: str, *args: str, env: dict[str, str] | None = None
 ) -> tuple[int, PipLog]:
@@ -239,20 +260,22 @@ def try_pip(
     command = [PYTHON, '-m', 'pip', *options, 'install', '--progress-bar', 'off', *args]
     variables = {**os.environ, 'PYTHONUNBUFFERED': '1', 'PIP_USER': '0', **(env or {})}
     log = PipLog()
-    with LOG.open('ab') as sink:
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    process = None
     try:
+        with interrupts_held(), LOG.open('ab') as sink:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         watch(process, log, name)
     except BaseException:
-        stop(process)
+        if process:
+            stop(process)
         raise
     return process.returncode, log
 
