@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..layers import Carried, GridReducer, TokenMerging
 from ..ops.grid import Size3
 
-__all__ = ['TokenSequence', 'check_order', 'reduce_tokens']
+__all__ = ['EncodedClip', 'TokenSequence', 'check_order', 'reduce_tokens']
 
 
 class TokenSequence(NamedTuple):
@@ -33,6 +33,32 @@ class TokenSequence(NamedTuple):
     thw: Size3 | None
     num_frames: int | None
     positions: Tensor | None
+
+
+class EncodedClip(NamedTuple):
+    """What an encoder hands to a detector (EVAD, Fig. 2).
+
+    The keyframe is token frame T'//2. M tokens are left of T'*H'*W'.
+
+    Attributes:
+        tokens: (B, M, C), after the final norm. Those of the keyframe come first, row
+            by row. The others follow in descending importance where tokens were pruned,
+            as the last pruning ranked them; else those of the frames before the
+            keyframe and then those after it, time-major.
+        places: (B, M) int64, where each token stands in the flattened time-major grid.
+        thw: The grid (T', H', W') of the clip.
+        keyframe_maps: The keyframe (B, C, H', W') after each of the blocks that were
+            asked for, before the final norm.
+        valid: (B, M) bool, False for a token of padding; None where all are valid.
+        dropped: Where asked for, what was pruned: values (B, D, C) as of when they were
+            dropped, after the final norm, and their places (B, D).
+    """
+    tokens: Tensor
+    places: Tensor
+    thw: Size3
+    keyframe_maps: tuple[Tensor, ...]
+    valid: Tensor | None = None
+    dropped: tuple[Tensor, Tensor] | None = None
 
 
 def check_order(placed: dict[int, list[nn.Module]], host: str) -> None:
