@@ -37,8 +37,9 @@ the upper left corner of the picture at (0, 0); angles are degrees, clockwise.
 
 For training: mirroring a video swaps the labels 0 and 1, and 4 and 5.
 """
+from ..generated import SETTINGS_FILE
 from .config import CLASS_NAMES, SPLITS, MovingShapesConfig
-from .files import SETTINGS_FILE, TRUTH_FILE, Written, encode_mp4, write_dataset
+from .files import TRUTH_FILE, Written, encode_mp4, write_dataset
 from .scene import (
     Distractor,
     Scene,

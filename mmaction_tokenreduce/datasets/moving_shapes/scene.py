@@ -82,9 +82,9 @@ def draw_scene(config: MovingShapesConfig, index: int, split: str) -> Scene:
     paths = _draw_paths(config, rng, centre, steps)
     phases = {name: int(rng.integers(steps)) for name in paths}
     return Scene(start, paths, phases, _draw_shaking(config, rng, steps),
-                 _draw_actor_look(rng),
+                 draw_actor_look(rng),
                  _draw_distractors(config, rng, centre, side, start, steps),
-                 _draw_ground(config, rng))
+                 draw_ground(config.height, config.width, rng))
 
 
 def _draw_paths(config: MovingShapesConfig, rng: np.random.Generator,
@@ -110,7 +110,7 @@ def _draw_shaking(config: MovingShapesConfig, rng: np.random.Generator,
                 angle=shakes[3] * config.turn)
 
 
-def _draw_actor_look(rng: np.random.Generator) -> Look:
+def draw_actor_look(rng: np.random.Generator) -> Look:
     """Yellow and red, on a checkerboard.
 
     Nothing else is more than tinted, so that a tiny network finds the actor with one
@@ -184,10 +184,10 @@ def _draw_place_beside(config: MovingShapesConfig, rng: np.random.Generator,
     return None
 
 
-def _draw_ground(config: MovingShapesConfig, rng: np.random.Generator) -> np.ndarray:
+def draw_ground(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """(H, W, 3) float32: a grey with a tint and faint blotches of about 8 pixels."""
-    cells = rng.normal(0, 6, (config.height // 8 + 1, config.width // 8 + 1))
-    blotches = cv2.resize(cells.astype(np.float32), (config.width, config.height),
+    cells = rng.normal(0, 6, (height // 8 + 1, width // 8 + 1))
+    blotches = cv2.resize(cells.astype(np.float32), (width, height),
                           interpolation=cv2.INTER_CUBIC)
     tone = rng.uniform(100, 130) + rng.uniform(-8, 8, 3)
     return blotches[..., None] + tone.astype(np.float32)
