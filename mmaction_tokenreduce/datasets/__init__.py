@@ -2,6 +2,7 @@
 """Datasets and transforms, registered with mmaction; ``moving_shapes`` makes demo data.
 """
 from .annotated_clips import Diving48Dataset
+from .ava import CheckedAVADataset, CheckedAVAKineticsDataset
 from .epic_kitchens import EpicKitchensDataset
 from .motion_dataset import MotionVideoDataset
 from .transforms import (
@@ -10,9 +11,11 @@ from .transforms import (
     FormatMotion,
     MotionDecode,
     MotionInit,
+    SampleKeyframeClip,
 )
 from .video_dataset import BadVideoError, CheckedVideoDataset
 
-__all__ = ['BadVideoError', 'CheckedVideoDataset', 'ColorRandAugment',
-           'Diving48Dataset', 'EpicKitchensDataset', 'FollowMotion', 'FormatMotion',
-           'MotionDecode', 'MotionInit', 'MotionVideoDataset']
+__all__ = ['BadVideoError', 'CheckedAVADataset', 'CheckedAVAKineticsDataset',
+           'CheckedVideoDataset', 'ColorRandAugment', 'Diving48Dataset',
+           'EpicKitchensDataset', 'FollowMotion', 'FormatMotion', 'MotionDecode',
+           'MotionInit', 'MotionVideoDataset', 'SampleKeyframeClip']

@@ -4,6 +4,7 @@ from .color import ColorRandAugment
 from .decode import MotionDecode, MotionInit
 from .follow import FollowMotion
 from .formatting import FormatMotion
+from .keyframe_clip import SampleKeyframeClip
 
 __all__ = ['ColorRandAugment', 'FollowMotion', 'FormatMotion', 'MotionDecode',
-           'MotionInit']
+           'MotionInit', 'SampleKeyframeClip']
