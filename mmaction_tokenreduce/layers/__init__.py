@@ -1,6 +1,7 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """Modules with parameters; they need torch only."""
 from .grid_reducer import Carried, GridReducer, SelectionError
+from .keyframe_pruning import PRUNING_STRATEGIES, KeyframePruning, Pruned, Pruning
 from .linear import FastLinear, replace_linears
 from .score_net import SCORE_NETS, PaperScoreNet, ReleasedScoreNet, min_max_normalize
 from .spatial_selection import SpatialSelection
@@ -17,9 +18,10 @@ from .temporal_selection import TemporalSelection
 from .token_merging import MERGE_STRATEGIES, Merge, TokenMerging
 
 __all__ = [
-    'MERGE_STRATEGIES', 'SCORE_NETS', 'STRATEGIES', 'CLSAttentionTopK', 'Carried',
-    'Choice', 'FastLinear', 'GridReducer', 'GumbelTopK', 'Merge', 'PaperScoreNet',
-    'PerturbedTopK', 'RandomTopK', 'ReleasedScoreNet', 'SelectionError',
-    'SpatialSelection', 'TemporalSelection', 'TokenMerging', 'UniformTopK',
-    'min_max_normalize', 'replace_linears'
+    'MERGE_STRATEGIES', 'PRUNING_STRATEGIES', 'SCORE_NETS', 'STRATEGIES',
+    'CLSAttentionTopK', 'Carried', 'Choice', 'FastLinear', 'GridReducer', 'GumbelTopK',
+    'KeyframePruning', 'Merge', 'PaperScoreNet', 'PerturbedTopK', 'Pruned', 'Pruning',
+    'RandomTopK', 'ReleasedScoreNet', 'SelectionError', 'SpatialSelection',
+    'TemporalSelection', 'TokenMerging', 'UniformTopK', 'min_max_normalize',
+    'replace_linears'
 ]

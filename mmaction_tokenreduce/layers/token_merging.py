@@ -28,6 +28,7 @@ from ..ops.merging import (
     merge,
 )
 from ..ops.orthogonal import orthogonal_select
+from ..ops.topk import scrambled_order
 from .grid_reducer import SelectionError
 
 __all__ = ['MERGE_STRATEGIES', 'Merge', 'TokenMerging']
@@ -126,7 +127,7 @@ class RandomMerge(OrthogonalMerge):
         rows, length, _ = x.shape
         if self.training:
             return torch.rand(rows, length, device=x.device).topk(count, dim=1).indices
-        return _scrambled(length, x.device)[:count].expand(rows, -1)
+        return scrambled_order(length, x.device)[:count].expand(rows, -1)
 
 
 class BipartiteMerge(nn.Module):
@@ -179,7 +180,7 @@ class TokenMerging(nn.Module):
         ValueError: If an argument is not allowed.
     """
 
-    rank = 2  # at one place of a host it follows selection
+    rank = 3  # at one place of a host it follows selection and pruning
 
     def __init__(self,
                  in_channels: int,
@@ -348,15 +349,3 @@ def _strategy(strategy: str, motion: bool, init: str, **options: object) -> nn.M
             raise ValueError(f"TokenMerging: strategy='bipartite' has no {name}, got "
                              f'{name}={value!r}: leave it out')
     return BipartiteMerge()
-
-
-def _scrambled(length: int, device: torch.device) -> Tensor:
-    """0 ... length - 1 in an order that looks random and is the same everywhere.
-
-    A hash rather than a generator: no state, nothing to copy to the device, and
-    compilers can trace it.
-    """
-    key = torch.arange(1, length + 1, device=device)
-    for _ in range(2):  # one-to-one on 32 bits, so that no two keys are equal
-        key = ((key ^ (key >> 16)) * 0x45d9f3b) & 0xffffffff
-    return (key ^ (key >> 16)).argsort()

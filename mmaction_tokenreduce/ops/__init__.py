@@ -18,12 +18,22 @@ from .grid import (
 from .linear import linear
 from .merging import bipartite_match, correspondence, keep_attentive, merge
 from .orthogonal import orthogonal_select
+from .pruning import (
+                   grid_places,
+                   is_keyframe,
+                   kept_count,
+                   keyframe_first,
+                   rank_order,
+                   restore,
+                   take_tokens,
+)
 from .topk import gumbel_topk, hard_topk, one_hot_rows, perturbed_topk
 
 __all__ = [
     'AnchorGrid', 'Places', 'anchor_features', 'anchor_grid', 'anchor_scores',
-    'anchor_size', 'bipartite_match', 'correspondence', 'gumbel_topk', 'hard_topk',
-    'keep_attentive', 'keep_frames', 'keep_regions', 'keep_tokens', 'linear', 'merge',
-    'mix_frames', 'mix_regions', 'mix_tokens', 'one_hot_rows', 'orthogonal_select',
-    'perturbed_topk', 'split_extra'
+    'anchor_size', 'bipartite_match', 'correspondence', 'grid_places', 'gumbel_topk',
+    'hard_topk', 'is_keyframe', 'keep_attentive', 'keep_frames', 'keep_regions',
+    'keep_tokens', 'kept_count', 'keyframe_first', 'linear', 'merge', 'mix_frames',
+    'mix_regions', 'mix_tokens', 'one_hot_rows', 'orthogonal_select', 'perturbed_topk',
+    'rank_order', 'restore', 'split_extra', 'take_tokens'
 ]

@@ -39,6 +39,18 @@ def hard_topk(scores: Tensor, k: int) -> Tensor:
     return _ascending(scores.topk(k, dim=-1, sorted=False).indices, scores.shape[-1])
 
 
+def scrambled_order(length: int, device: torch.device) -> Tensor:
+    """0 ... length - 1 in an order that looks random and is the same everywhere.
+
+    A hash rather than a generator: no state, nothing to copy to the device, and
+    compilers can trace it.
+    """
+    key = torch.arange(1, length + 1, device=device)
+    for _ in range(2):  # one-to-one on 32 bits, so that no two keys are equal
+        key = ((key ^ (key >> 16)) * 0x45d9f3b) & 0xffffffff
+    return (key ^ (key >> 16)).argsort()
+
+
 def one_hot_rows(index: Tensor, length: int, dtype: torch.dtype) -> Tensor:
     """Indices (..., K) as indicator rows (..., K, L) of ``dtype``."""
     rows = torch.zeros(*index.shape, length, dtype=dtype, device=index.device)

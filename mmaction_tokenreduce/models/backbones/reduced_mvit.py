@@ -80,7 +80,7 @@ class ReducedMViT(MViT):
         if not self.with_cls_token:
             missing = dict.fromkeys(range(len(self.blocks)), 'with_cls_token=False')
         self._has_relative_positions = self.blocks[0].attn.rel_pos_embed
-        self.reducers, self._reducers_before = build_reducers(reducers, Offer(
+        self.reducers, self._reducers_before, _ = build_reducers(reducers, Offer(
             type(self).__name__, [block.in_dims for block in self.blocks], missing,
             needs_regions='rel_pos_embed=True reads positions by row and column'
             if self._has_relative_positions else ''))

@@ -63,7 +63,7 @@ class ReducedSwin3D(SwinTransformer3D):
         # Before the first stage tokens are as wide as the first stage, and so on.
         widths = [layer.embed_dims for layer in self.layers]
         missing = dict.fromkeys(range(len(widths)), 'Video Swin has no class token')
-        self.reducers, self._reducers_before = build_reducers(reducers, Offer(
+        self.reducers, self._reducers_before, _ = build_reducers(reducers, Offer(
             type(self).__name__, widths, missing,
             needs_regions='windows read relative positions by row and column'))
         # Regions make small windows whose distances the sliced index gets wrong.

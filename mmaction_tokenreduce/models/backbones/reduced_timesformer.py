@@ -60,7 +60,7 @@ class ReducedTimeSformer(TimeSformer):
                              'embeddings that the motion feature needs; allowed are '
                              'divided_space_time, joint_space_time')
         first = {0: 'no attention has been computed there yet'}
-        self.reducers, self._reducers_before = build_reducers(
+        self.reducers, self._reducers_before, _ = build_reducers(
             reducers, Offer(name, [self.embed_dims] * len(layers), first, first,
                             merging=True))
         check_order(self._reducers_before, name)
