@@ -8,13 +8,19 @@ from .backbones import (
     ReducedTimeSformer,
     ReducedViT,
 )
-from .heads import VerbNounHead
+from .detection_data_preprocessor import DetectionDataPreprocessor
+from .detectors import EVAD
+from .heads import ContextRefinementHead, LinearActionHead, VerbNounHead
 from .motion_blending import MotionBlending
 from .motion_data_preprocessor import MotionDataPreprocessor
+from .necks import KeyframePyramid
 from .reducers import build_reducers
+from .sparse_localizer import SparseLocalizer
 
 __all__ = [
-    'DVTMViT', 'DVTTimeSformer', 'MotionBlending', 'MotionDataPreprocessor',
-    'ReducedMViT', 'ReducedSwin3D', 'ReducedTimeSformer', 'ReducedViT',
-    'VerbNounHead', 'build_reducers'
+    'EVAD', 'ContextRefinementHead', 'DVTMViT', 'DVTTimeSformer',
+    'DetectionDataPreprocessor', 'KeyframePyramid', 'LinearActionHead',
+    'MotionBlending', 'MotionDataPreprocessor', 'ReducedMViT', 'ReducedSwin3D',
+    'ReducedTimeSformer', 'ReducedViT', 'SparseLocalizer', 'VerbNounHead',
+    'build_reducers'
 ]
