@@ -19,7 +19,7 @@ from .scene import boxes, draw_video, labels, render_take
 TRUTH_FILE = 'truth.json'
 FRAME_NAME = 'img_{:05}.jpg'  # counted from 1, as AVA's
 
-_VERSION = 1  # goes up whenever the same settings give other pixels
+_VERSION = 2  # goes up whenever the same settings give other pixels
 _CHUNK = 4  # videos a worker is handed at a time
 _JPEG_END = b'\xff\xd9'
 

@@ -14,6 +14,8 @@ from .config import CLASS_NAMES, MOTIONS, SPLITS, TOUCHING, MovingActorsConfig
 # By motion: the direction, right and down.
 DIRECTIONS = {'move left': (-1, 0), 'move right': (1, 0), 'move up': (0, -1),
               'move down': (0, 1)}
+# How the first two actors stand to each other, at equal odds.
+_ARRANGEMENTS = ('apart', 'touch', 'lane', 'lane')
 _SHAKE = 0.75  # steps to either side
 _FURNITURE = 4  # the most dull shapes that belong to the ground
 _TRIES = 50  # to place all actors, before one is left out
@@ -107,13 +109,13 @@ def _draw_places(config: MovingActorsConfig, rng: np.random.Generator,
                  sizes: np.ndarray) -> tuple[list[np.ndarray], int | None]:
     """Centres at the keyframe, and the axis along which the first two are in a lane.
 
-    The first two are apart, touch or are in a lane (axis 0 for x, 1 for y) at equal
-    odds, whatever they do then; the others keep off everybody.
+    The first two are apart, touch, or are in a lane (axis 0 for x, 1 for y), whatever
+    they do then; the others keep off everybody.
     """
     count = len(sizes)
     while True:
         for _ in range(_TRIES):
-            relation = ('apart', 'touch', 'lane')[rng.integers(3)]
+            relation = _ARRANGEMENTS[rng.integers(len(_ARRANGEMENTS))]
             axis = int(rng.integers(2))
             places = [_draw_place(config, rng, size) for size in sizes[:count]]
             radii = sizes[:2].sum() / 2
