@@ -18,7 +18,7 @@ COLUMNS = ('video_id', 'timestamp', 'x1', 'y1', 'x2', 'y2', 'label', 'entity_id'
 _MAP_LINE = re.compile(r'\s*(name|id|label_id)\s*:')
 # as mmaction2's read_labelmap wants them
 _NAME_LINE = re.compile(r'  name:[^"]*"([^"]*)"')
-_ID_LINE = re.compile(r'  (?:id|label_id):(?:.* )?(-?\d+)\s*$')
+_ID_LINE = re.compile(r'  (?:id|label_id):.* (-?\d+)\s*$')
 
 # Faults that call for a question before the line is blamed.
 BAD_COLUMNS = 'columns'
@@ -116,9 +116,6 @@ def parse_row(text: str, line: int, limits: Limits) -> AvaRow:
 def _column_fault(cells: list[str]) -> str:
     if cells == ['']:
         return 'is blank; delete it'
-    if not any(cells[2:]):
-        return ('has no box and no label; delete it, mmaction2 reads keyframes with '
-                'boxes only')
     wanted = f'must be the 8 columns {",".join(COLUMNS)}'
     if len(cells) == 7:
         return (f'has 7 columns, {wanted}; number the actors of each video in a last '

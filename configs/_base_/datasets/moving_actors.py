@@ -15,7 +15,7 @@ train_pipeline = [
         'img_shape', 'original_shape', 'img_key', 'video_id', 'timestamp'))
 ]
 test_pipeline = train_pipeline
-dataset = dict(
+_dataset = dict(
     type='CheckedAVADataset',
     label_file=label_file,
     num_classes=num_classes,
@@ -31,7 +31,7 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        **dataset,
+        **_dataset,
         ann_file=f'{data_root}/train.csv',
         exclude_file=f'{data_root}/train_excluded.csv',
         pipeline=train_pipeline))
@@ -41,7 +41,7 @@ val_dataloader = dict(
     persistent_workers=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        **dataset,
+        **_dataset,
         ann_file=f'{data_root}/val.csv',
         exclude_file=f'{data_root}/val_excluded.csv',
         pipeline=test_pipeline,
@@ -54,4 +54,4 @@ val_evaluator = dict(
     label_file=label_file,
     num_classes=num_classes)
 test_evaluator = val_evaluator
-del dataset
+del _dataset
