@@ -116,7 +116,8 @@ def _build(cfg: dict, channels: int) -> nn.Module:
     kind = MODELS.get(kind) if isinstance(kind, str) else kind
     if kind is not KeyframePruning:  # it has no parameters
         cfg = dict(cfg, in_channels=channels)
-    return MODELS.build(cfg)
+    # The scope is that of the config that is being built, mmdet's for a detector.
+    return MODELS.build({'_scope_': 'mmaction', **cfg})
 
 
 def _cannot_serve(reducer: nn.Module, key: str, place: int, offer: Offer) -> str | None:

@@ -19,7 +19,7 @@ __all__ = [
     'restore', 'take_tokens'
 ]
 
-_SLACK = 1e-9  # 0.7 * 30 could be a little more than 21 in floating point
+_SLACK = 1e-9  # 0.55 * 100 is 55.000...01 in floating point
 
 
 def kept_count(length: int, keep: float) -> int:

@@ -6,7 +6,12 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmaction_tokenreduce.ops import attention
-from mmaction_tokenreduce.ops.attention import cls_row, received_attention
+from mmaction_tokenreduce.ops.attention import (
+    attend,
+    attend_and_receive,
+    cls_row,
+    received_attention,
+)
 
 B, HEADS, L, D = 2, 3, 11, 4
 
@@ -48,6 +53,56 @@ def test_received_attention_is_the_column_mean_of_the_map(qk, monkeypatch, rows)
     assert_close(got.sum(1), torch.ones(B))
 
 
+def masked_map(q, k, scale, valid):
+    """The naive map, in which no query attends to padding."""
+    rows = naive_map(q, k, scale) * valid[:, None, None]
+    return rows / rows.sum(-1, keepdim=True)
+
+
+@pytest.mark.parametrize('rows', [4, 1, 0])
+@pytest.mark.parametrize('padded', [False, True])
+def test_queries_count_by_their_weight(qk, monkeypatch, rows, padded):
+    """EVAD, eq. 1: sum over queries i of w_i attn(i, j), by N; written as loops."""
+    monkeypatch.setattr(attention, '_CELLS', rows * B * HEADS * L)
+    q, k = qk
+    weight, valid = 4 * torch.rand(B, L), torch.ones(B, L, dtype=torch.bool)
+    if padded:
+        valid[1, 7:] = False
+    full, want = masked_map(q, k, 0.3, valid), torch.zeros(B, L)
+    for b in range(B):
+        for j in range(L):
+            for i in range(L):
+                want[b, j] += weight[b, i] * full[b, :, i, j].mean() / L
+    given = valid if padded else None
+    assert_close(received_attention(q, k, 0.3, weight, given), want)
+    v = torch.randn(B, HEADS, L, D)
+    out, got = attend_and_receive(q, k, v, 0.3, weight, given)
+    assert_close(got, want)
+    assert_close(out, full @ v)
+    assert_close(attend(q, k, v, 0.3, valid=given), full @ v)
+    if padded:
+        assert not got[1, 7:].any()
+
+
+def test_one_softmax_gives_what_two_passes_give(qk):
+    q, k = qk
+    v = torch.randn(B, HEADS, L, D)
+    out, got = attend_and_receive(q, k, v, 0.3)
+    assert_close(out, attend(q, k, v, 0.3))
+    assert_close(got, received_attention(q, k, 0.3))
+
+
+def test_attention_is_differentiable_and_drops(qk):
+    q, k = (part.requires_grad_() for part in qk)
+    v = torch.randn(B, HEADS, L, D, requires_grad=True)
+    valid = torch.arange(L).expand(B, -1) < 8
+    attend(q, k, v, 0.3, valid=valid).square().sum().backward()
+    assert q.grad.any() and k.grad[:, :, :8].any() and not v.grad[:, :, 8:].any()
+    ones = torch.ones(B, HEADS, L, D)
+    assert_close(attend(q, k, ones, 0.3), ones)
+    assert (attend(q, k, ones, 0.3, dropout=0.5) - ones).abs().max() > 0.1
+
+
 class Largest(TorchDispatchMode):
     """Number of elements of the largest tensor that is computed."""
     numel = 0
@@ -65,12 +120,41 @@ def test_no_more_of_the_map_is_held_than_allowed(qk, monkeypatch):
     with Largest() as largest:
         received_attention(*qk, 0.3)
     assert largest.numel == cells
+    with Largest() as largest:
+        attend_and_receive(*qk, torch.randn(B, HEADS, L, D), 0.3, torch.ones(B, L))
+    assert largest.numel == cells
 
 
-@pytest.mark.parametrize('read', [cls_row, received_attention])
+def test_the_whole_map_is_never_held(qk):
+    """However small it is."""
+    with Largest() as largest:
+        received_attention(*qk, 0.3)
+        attend_and_receive(*qk, torch.randn(B, HEADS, L, D), 0.3)
+    assert largest.numel == B * HEADS * 6 * L  # 6 of 11 queries
+
+
+def from_one_softmax(q, k, scale):
+    return attend_and_receive(q, k, torch.ones_like(k), scale)[1]
+
+
+@pytest.mark.parametrize('read', [cls_row, received_attention, from_one_softmax])
 def test_ranks_are_float32_and_not_differentiated(qk, read):
     q, k = (part.bfloat16().requires_grad_() for part in qk)
     got = read(q, k, 0.3)
     assert got.dtype == torch.float32 and not got.requires_grad
     exact = read(*(part.detach().float() for part in (q, k)), 0.3)
     assert_close(got, exact, rtol=0.05, atol=0.01)
+
+
+def test_sums_are_exact_under_autocast(qk):
+    q, k = qk
+    v, weight = torch.randn(B, HEADS, L, D), 4 * torch.rand(B, L)
+    with torch.autocast('cpu', torch.bfloat16):
+        out, got = attend_and_receive(q.bfloat16(), k.bfloat16(), v.bfloat16(), 0.3,
+                                      torch.ones(B, L))
+    assert out.dtype == torch.bfloat16 and got.dtype == torch.float32
+    assert_close(got.sum(1), torch.ones(B), rtol=1e-5, atol=1e-5)
+    with torch.autocast('cpu', torch.bfloat16):
+        twice = received_attention(q.bfloat16(), k.bfloat16(), 0.3, 2 * weight)
+        once = received_attention(q.bfloat16(), k.bfloat16(), 0.3, weight)
+    assert_close(twice, 2 * once)

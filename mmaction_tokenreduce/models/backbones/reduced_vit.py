@@ -209,4 +209,4 @@ class ReducedViT(VisionTransformer):
         fused = any(isinstance(r, TokenMerging) and r.needs_positions
                     for r in self.reducers)
         return TokenSequence(x, 0, thw, thw[0], positions.expand_as(x) if fused
-                             else None)
+                             else None, keeps_dropped=self._keeps_dropped)
