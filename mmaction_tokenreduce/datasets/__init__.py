@@ -1,6 +1,7 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """Datasets and transforms, registered with mmaction; ``moving_shapes`` makes demo data.
 """
+from .action_tubes import ActionTubeDataset
 from .annotated_clips import Diving48Dataset
 from .ava import CheckedAVADataset, CheckedAVAKineticsDataset
 from .epic_kitchens import EpicKitchensDataset
@@ -15,7 +16,7 @@ from .transforms import (
 )
 from .video_dataset import BadVideoError, CheckedVideoDataset
 
-__all__ = ['BadVideoError', 'CheckedAVADataset', 'CheckedAVAKineticsDataset',
-           'CheckedVideoDataset', 'ColorRandAugment', 'Diving48Dataset',
-           'EpicKitchensDataset', 'FollowMotion', 'FormatMotion', 'MotionDecode',
-           'MotionInit', 'MotionVideoDataset', 'SampleKeyframeClip']
+__all__ = ['ActionTubeDataset', 'BadVideoError', 'CheckedAVADataset',
+           'CheckedAVAKineticsDataset', 'CheckedVideoDataset', 'ColorRandAugment',
+           'Diving48Dataset', 'EpicKitchensDataset', 'FollowMotion', 'FormatMotion',
+           'MotionDecode', 'MotionInit', 'MotionVideoDataset', 'SampleKeyframeClip']

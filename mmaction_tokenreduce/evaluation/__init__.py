@@ -5,8 +5,9 @@ from .ava_metric import CheckedAVAMetric
 from .complexity import Complexity, Part, count_complexity, recognizer_forward
 from .epic_kitchens_metric import EpicKitchensMetric
 from .input_shape import default_input_shape
+from .tube_metrics import FrameMAP, VideoMAP
 
 __all__ = [
-    'CheckedAVAMetric', 'Complexity', 'EpicKitchensMetric', 'Part', 'count_complexity',
-    'default_input_shape', 'recognizer_forward'
+    'CheckedAVAMetric', 'Complexity', 'EpicKitchensMetric', 'FrameMAP', 'Part',
+    'VideoMAP', 'count_complexity', 'default_input_shape', 'recognizer_forward'
 ]
