@@ -1,5 +1,6 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
-"""Optimiser wrappers, registered in mmaction's OPTIM_WRAPPERS."""
+"""Optimiser wrappers and their constructors, registered in mmaction's registries."""
 from .cpu_amp_optim_wrapper import CPUAmpOptimWrapper
+from .flat_decay_constructor import FlatDecayConstructor
 
-__all__ = ['CPUAmpOptimWrapper']
+__all__ = ['CPUAmpOptimWrapper', 'FlatDecayConstructor']

@@ -39,6 +39,8 @@ class EVAD(BaseModel):
         action_head: A :class:`ContextRefinementHead` or :class:`LinearActionHead`.
         person_thr: Boxes that are a person with at least this probability are given; if
             there are none, all are.
+        weigh_by_person: Whether scores of actions are multiplied by the probability of
+            a person. The release does not.
         mask_padding: Whether tokens of padding are kept out of attention. The release
             does not; without it a clip's result depends on how much it is padded.
         average_losses: Whether the sum of all losses is divided by how many they are,
@@ -57,6 +59,7 @@ class EVAD(BaseModel):
                  localizer: Mapping,
                  action_head: Mapping,
                  person_thr: float = 0.7,
+                 weigh_by_person: bool = False,
                  mask_padding: bool = False,
                  average_losses: bool = True,
                  data_preprocessor: Mapping | None = None,
@@ -71,7 +74,7 @@ class EVAD(BaseModel):
         self.localizer = MODELS.build(localizer)
         self.action_head = MODELS.build(action_head)
         self.person_thr, self.mask_padding = person_thr, mask_padding
-        self.average_losses = average_losses
+        self.average_losses, self.weigh_by_person = average_losses, weigh_by_person
         self._check_parts()
 
     def _check_parts(self) -> None:
@@ -191,6 +194,8 @@ class EVAD(BaseModel):
         """
         boxes = clip_boxes(stage.boxes, sizes) / whwh(sizes)
         persons, scores = stage.scores, self.action_head.scores(logits)
+        if self.weigh_by_person:
+            scores = scores * persons.unsqueeze(-1)
         for i, sample in enumerate(data_samples):
             found = persons[i] >= self.person_thr
             if not found.any():
