@@ -189,6 +189,33 @@ def score_heads_in_float32() -> bool:
     return True
 
 
+def average_precision_without_truth() -> bool:
+    """Let AVAMetric evaluate a label map with a class that has no true box.
+
+    Breaks: ``ava_eval`` with numpy 2, where such a class is predicted anywhere: its
+    average precision is ``np.NAN``, a name that numpy removed.
+    Upstream: mmaction2 1.2.0, ``ava_evaluation/metrics.py``; no issue known.
+    Can go: when mmaction2 writes ``np.nan``.
+
+    Returns:
+        bool: Whether the function was wrapped in this call.
+    """
+    from mmaction.evaluation.functional.ava_evaluation import metrics
+    original = metrics.compute_average_precision
+    if hasattr(numpy, 'NAN') or getattr(original, 'knows_no_truth', False):
+        return False
+
+    @functools.wraps(original)
+    def compute_average_precision(precision: Any, recall: Any) -> float:
+        if precision is None and recall is None:
+            return numpy.nan
+        return original(precision, recall)
+
+    compute_average_precision.knows_no_truth = True
+    metrics.compute_average_precision = compute_average_precision
+    return True
+
+
 def apply() -> list[str]:
     """Run every entry that is not tied to a distributed run; safe to repeat.
 
@@ -196,7 +223,8 @@ def apply() -> list[str]:
         list[str]: Names of the entries that changed something in this call.
     """
     entries = (add_drn_stand_ins, allow_mmengine_checkpoints,
-               read_downloads_weights_only, score_heads_in_float32)
+               read_downloads_weights_only, score_heads_in_float32,
+               average_precision_without_truth)
     return [entry.__name__ for entry in entries if entry()]
 
 
