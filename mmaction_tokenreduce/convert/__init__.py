@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .evad import convert_evad
 from .files import read_checkpoint, write_checkpoint
 from .mmaction2 import convert_mmaction2
 from .slowfast_mvit import convert_slowfast_mvit
@@ -11,12 +12,13 @@ from .stts_mvit import convert_stts_mvit
 from .stts_swin import convert_stts_swin
 from .timm_vit import convert_timm_vit
 from .video_swin import convert_video_swin
+from .videomae import convert_videomae
 
 __all__ = [
-    'CONVERTERS', 'Conversion', 'Converter', 'Rule', 'convert_mmaction2',
-    'convert_slowfast_mvit', 'convert_state_dict', 'convert_stts_mvit',
-    'convert_stts_swin', 'convert_timm_vit', 'convert_video_swin', 'read_checkpoint',
-    'target_shapes', 'write_checkpoint'
+    'CONVERTERS', 'Conversion', 'Converter', 'Rule', 'convert_evad',
+    'convert_mmaction2', 'convert_slowfast_mvit', 'convert_state_dict',
+    'convert_stts_mvit', 'convert_stts_swin', 'convert_timm_vit', 'convert_video_swin',
+    'convert_videomae', 'read_checkpoint', 'target_shapes', 'write_checkpoint'
 ]
 
 
@@ -38,6 +40,9 @@ class Converter:
 
 
 CONVERTERS: dict[str, Converter] = {
+    'evad':
+    Converter(convert_evad, 'configs/evad/vit_base_released_ava.py',
+              'EVAD, ViT-B or, with --config, another'),
     'slowfast_mvit':
     Converter(convert_slowfast_mvit, 'configs/stts/mvit_dense_k400.py',
               'PySlowFast, MViTv1-B 16x4'),
@@ -54,7 +59,11 @@ CONVERTERS: dict[str, Converter] = {
     Converter(convert_timm_vit, 'configs/sttm/timesformer_dense_k400.py',
               'timm, image ViT-B/16 to start TimeSformer or, with --config, another '
               'TimeSformer or ViT from'),
+    'videomae':
+    Converter(convert_videomae, 'configs/evad/vit_base_ava.py',
+              'VideoMAE and VideoMAE v2, pre-trained or fine-tuned, to start EVAD or, '
+              'with --config, another model around ReducedViT from'),
     'mmaction2':
     Converter(convert_mmaction2, 'configs/stts/swin_base_dense_k400.py',
-              'mmaction2, Swin or, with --config, MViT'),
+              'mmaction2, Swin or, with --config, MViT or VideoMAE'),
 }

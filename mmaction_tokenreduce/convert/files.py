@@ -1,5 +1,6 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """Reading released checkpoint files safely, and writing ours whole or not at all."""
+import argparse
 import os
 import pickle
 import re
@@ -14,8 +15,10 @@ from ..whole_file import whole_file
 
 __all__ = ['read_checkpoint', 'write_checkpoint']
 
+# Plain values that released files keep beside their weights, in classes without code.
+_PLAIN = [argparse.Namespace]
 # Where released files hold their weights, beside epochs and optimiser states.
-_WEIGHT_KEYS = ('model_state', 'state_dict', 'model')
+_WEIGHT_KEYS = ('model_state', 'state_dict', 'model', 'module')
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
@@ -24,7 +27,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
     Args:
         path: A ``.safetensors`` file, or anything that ``torch.save`` wrote
             (``.pyth``, ``.pth``, ``.pt``, ...): the weights alone or under
-            ``model_state``, ``state_dict`` or ``model``.
+            ``model_state``, ``state_dict``, ``model`` or ``module``.
 
     Returns:
         Names to tensors, on the CPU.
@@ -62,7 +65,7 @@ def write_checkpoint(path: str | os.PathLike, state_dict: Mapping[str, Tensor],
 def _load(path: Path) -> object:
     """torch.load with weights only; what it refuses becomes one line."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_PLAIN):
             warnings.simplefilter('ignore')  # its advice is about trusting the file
             return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(path.relative_to(ROOT).as_posix()
                  for path in (ROOT / 'configs').glob('*/*.py')
                  if path.parent.name != '_base_')
+CLASSIFIERS = [path for path in CONFIGS if 'evad' not in path]  # the others detect
 STTS = [Path(path).stem for path in CONFIGS if path.startswith('configs/stts/')]
 
 

@@ -1,8 +1,8 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
-"""Every config parses, builds, trains a step and tests at a reduced size."""
+"""Configs of classifiers parse, build, train a step and test at a reduced size."""
 import pytest
 import torch
-from config_files import CONFIGS, ROOT, build, cost, load, shrink
+from config_files import CLASSIFIERS, ROOT, build, cost, load, shrink
 from mmaction.structures import ActionDataSample
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
@@ -24,7 +24,7 @@ def mmaction_scope():
         yield
 
 
-@pytest.mark.parametrize('path', CONFIGS)
+@pytest.mark.parametrize('path', CLASSIFIERS)
 def test_a_step_of_training_and_a_test(path):
     train_and_test(load(path))
 

@@ -1,5 +1,6 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """Checkpoint files: what is read, what is refused and why, how they are written."""
+import argparse
 import os
 import pickle
 import sys
@@ -29,6 +30,8 @@ class Harmful:
          cfg='TRAIN:\n  ENABLE: true\n'),
     dict(state_dict=WEIGHTS, meta=dict(epoch=1)),
     dict(model=WEIGHTS),
+    dict(module=WEIGHTS),
+    dict(model=WEIGHTS, args=argparse.Namespace(lr=1e-3, layers=[1, 2]), epoch=3),
 ])
 def test_reads_weights_wherever_they_stand(tmp_path, content):
     torch.save(content, tmp_path / 'released.pyth')

@@ -65,7 +65,8 @@ class ReducedViT(VisionTransformer):
         if given.get('pretrained'):  # the parent loses it
             self.init_cfg = dict(type='Pretrained', checkpoint=given['pretrained'])
         self.with_cp, self.return_dropped = with_cp, return_dropped
-        self.out_indices = None if out_indices is None else tuple(out_indices)
+        self.out_indices = (tuple(out_indices) if isinstance(out_indices, Sequence)
+                            else out_indices)
         name, depth = type(self).__name__, len(self.blocks)
         self.reducers, self._reducers_before, self._reducers_within = build_reducers(
             reducers, Offer(
@@ -102,8 +103,9 @@ class ReducedViT(VisionTransformer):
                                  'use_mean_pooling=True')
             return
         depth = len(self.blocks)
-        if not wanted or list(wanted) != sorted(set(wanted)) or not all(
-                type(i) is int and 0 <= i < depth for i in wanted):
+        if not isinstance(wanted, tuple) or not wanted or not all(
+                type(i) is int and 0 <= i < depth for i in wanted
+        ) or list(wanted) != sorted(set(wanted)):
             raise ValueError(f'{name}: out_indices={wanted}: must be ascending numbers '
                              f'of blocks, allowed are 0 to {depth - 1}')
         if self.return_feat_map:
@@ -137,7 +139,7 @@ class ReducedViT(VisionTransformer):
                              f'{tuple(x.shape)}')
         tokens = self._embed(x)
         if valid is not None:
-            tokens = tokens._replace(valid=self._token_mask(valid, tokens.thw))
+            tokens = tokens._replace(valid=self._token_mask(valid, tokens))
         tokens, maps = self._run_blocks(tokens)
         if self.out_indices is not None:
             norm = self.norm if self.fc_norm is None else self.fc_norm
@@ -173,12 +175,13 @@ class ReducedViT(VisionTransformer):
                 maps.append(tokens.keyframe_map(self._unified))
         return tokens, maps
 
-    def _token_mask(self, valid: Tensor, thw: tuple[int, int, int]) -> Tensor | None:
+    def _token_mask(self, valid: Tensor, tokens: TokenSequence) -> Tensor | None:
         """Valid places of a frame as valid tokens (B, T*H*W); None if all are."""
-        if valid.dtype != torch.bool or valid.dim() != 3 or valid.shape[1:] != thw[1:]:
-            raise ValueError('ReducedViT: valid must be (B, H\', W\') bool of '
-                             f'{thw[1]}x{thw[2]} token places, got {valid.dtype} of '
-                             f'shape {tuple(valid.shape)}')
+        batch, (frames, *size) = len(tokens.x), tokens.thw
+        if valid.dtype != torch.bool or tuple(valid.shape) != (batch, *size):
+            raise ValueError("ReducedViT: valid must be (B, H', W') bool of "
+                             f'{size[0]}x{size[1]} token places for {batch} clips, got '
+                             f'{valid.dtype} of shape {tuple(valid.shape)}')
         for reducer in self.reducers:
             if isinstance(reducer, TokenMerging) and reducer.ratio or (
                     isinstance(reducer, GridReducer) and reducer.keep != 1):
@@ -189,7 +192,7 @@ class ReducedViT(VisionTransformer):
                 raise ValueError('ReducedViT: valid marks a clip that is all padding')
             if valid.all():  # attention is faster without a mask
                 return None
-        return valid.flatten(1).repeat(1, thw[0])
+        return valid.flatten(1).repeat(1, frames)
 
     def _embed(self, x: Tensor) -> TokenSequence:
         """Patches with their position embeddings, resized for another frame size."""
