@@ -17,6 +17,7 @@ from mmaction_tokenreduce.engine.cli import EPILOG, load_config
 from mmaction_tokenreduce.engine.user_errors import ConfigError, report_mistakes
 from mmaction_tokenreduce.evaluation import (Complexity, count_complexity,
                                              default_input_shape, recognizer_forward)
+from mmaction_tokenreduce.models import EVAD
 from mmaction.models.recognizers import MMRecognizer3D, Recognizer3D
 from mmengine.config import Config, DictAction
 
@@ -42,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         '--json', action='store_true',
         help='print one JSON object: shape, params, gflops, parts, operators (GFLOPs '
-        'by kind of operation) and not_counted (calls by operation)')
+        'by kind of operation), not_counted (calls by operation) and, if there is any, '
+        'apart (GFLOPs that published figures leave out)')
     result.add_argument('--cfg-options', nargs='+', action=DictAction,
                         metavar='KEY=VALUE', help='changes to the config: a.b=1')
     return result
@@ -72,16 +74,16 @@ def count(config: Config, shape: Shape, path: str, depth: int) -> Complexity:
     because it looks at values, runs once for real.
 
     Raises:
-        ConfigError: If ``depth`` is below 1, or the model is no 3D recogniser, or
-            cannot take this size.
+        ConfigError: If ``depth`` is below 1, or the model is no 3D recogniser or EVAD,
+            or cannot take this size.
     """
     if depth < 1:
         raise ConfigError(f'--depth must be at least 1, got {depth}')
     model = build_model(config)
-    if not isinstance(model, Recognizer3D | MMRecognizer3D):
+    if not isinstance(model, Recognizer3D | MMRecognizer3D | EVAD):
         raise ConfigError(f'config file {path}: model.type={config.model.type}: only '
-                          'Recognizer3D, MMRecognizer3D and their subclasses can be '
-                          'counted')
+                          'Recognizer3D, MMRecognizer3D, EVAD and their subclasses '
+                          'can be counted')
     clip = torch.empty(1, *shape, device='meta')
     with contextlib.suppress(Exception):
         return count_complexity(model.to('meta'), clip, recognizer_forward, depth)

@@ -3,12 +3,14 @@
 
 fvcore traces one forward pass in eval mode; ``flop_handles.py`` says what is counted
 and by which convention. A result that nothing depends on is not counted: the trace
-drops it. On the ``meta`` device the count is the same and no arithmetic is done.
+drops it. What a module with ``counted_apart`` does, a word for work that published
+figures leave out, is no part of the total and stands beside it. On the ``meta`` device
+the count is the same and no arithmetic is done.
 """
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from fvcore.nn import FlopCountAnalysis
 from mmaction.models.recognizers import MMRecognizer3D
 from torch import Tensor, nn
 
+from ..models.detectors import EVAD
 from .flop_handles import HANDLES, SHOWN_OPS, TRIVIAL_OPS
 from .meta_convolutions import RecordedConvolutions
 
@@ -49,19 +52,23 @@ class Complexity:
             A parent's name stands for what it holds or computes itself.
         operators: Kind of operation to its multiply-adds; they sum to the total.
         not_counted: Operation to how often it was called and counted as free.
+        apart: Work that published figures leave out to its multiply-adds, which are in
+            none of the others.
     """
     params: int
     flops: int
     parts: dict[str, Part]
     operators: dict[str, int]
     not_counted: dict[str, int]
+    apart: dict[str, int] = field(default_factory=dict)
 
     @property
     def gflops(self) -> float:
         return self.flops / 1e9
 
     def as_dict(self) -> dict:
-        """Plain values for JSON: params, gflops, parts, operators, not_counted."""
+        """Plain values for JSON: params, gflops, parts, operators, not_counted and, if
+        there is any, apart."""
         return dict(
             params=self.params,
             gflops=self.gflops,
@@ -70,7 +77,9 @@ class Complexity:
                 for name, part in self.parts.items()
             },
             operators={name: flops / 1e9 for name, flops in self.operators.items()},
-            not_counted=dict(self.not_counted))
+            not_counted=dict(self.not_counted),
+            **(dict(apart={name: flops / 1e9 for name, flops in self.apart.items()})
+               if self.apart else {}))
 
     def table(self) -> str:
         """The same as text: parts, kinds of operation, and what was not counted."""
@@ -83,9 +92,13 @@ class Complexity:
         kinds = [('of which', 'GFLOPs')]
         kinds += [(name, f'{flops / 1e9:.4f}')
                   for name, flops in self.operators.items()]
+        beside = [('beside the total', 'GFLOPs')]
+        beside += [(name, f'{flops / 1e9:.4f}') for name, flops in self.apart.items()]
         missed = [('not counted', 'calls')]
         missed += [(name, str(calls)) for name, calls in self.not_counted.items()]
         blocks = [_align(rows), _align(kinds)]
+        if self.apart:
+            blocks.append(_align(beside))
         blocks.append(_align(missed) if self.not_counted else 'not counted: nothing')
         return '\n\n'.join(blocks)
 
@@ -106,9 +119,12 @@ def recognizer_forward(model: nn.Module, clips: Tensor) -> Any:
 
     Args:
         model: A Recognizer3D, whose inputs are (B, views, C, T, H, W), or a
-            MMRecognizer3D whose backbone takes motion, too: it is given none.
+            MMRecognizer3D whose backbone takes motion, too: it is given none. Or the
+            detector EVAD: persons, boxes and actions.
         clips: (B, C, T, H, W).
     """
+    if isinstance(model, EVAD):
+        return model(clips)
     inputs = clips.unsqueeze(1)
     if isinstance(model, MMRecognizer3D):
         motion = model.backbone.deformable.no_motion(clips)
@@ -151,15 +167,38 @@ def count_complexity(model: nn.Module,
     analysis.set_op_handle(**{op: _only_list(shown, op) for op in SHOWN_OPS})
     on_meta = any(tensor.is_meta for tensor in inputs)
     with _eval_mode(model), RecordedConvolutions() if on_meta else nullcontext():
-        flops = int(analysis.total())
-    by_operator = analysis.by_operator().most_common()
+        analysis.total()
+    by_module, by_operator = analysis.by_module(), analysis.by_operator()
+    apart = _take_apart(model, by_module, by_operator,
+                        analysis.by_module_and_operator())
     not_counted = analysis.unsupported_ops() + shown
     return Complexity(
         params=sum(parameter.numel() for parameter in model.parameters()),
-        flops=flops,
-        parts=_parts(model, analysis.by_module(), depth),
-        operators={name: int(count) for name, count in by_operator if count},
-        not_counted=dict(sorted(not_counted.items())))
+        flops=int(by_module['']),
+        parts=_parts(model, by_module, depth),
+        operators={name: int(count) for name, count in by_operator.most_common()
+                   if count},
+        not_counted=dict(sorted(not_counted.items())),
+        apart=apart)
+
+
+def _take_apart(model: nn.Module, by_module: Counter, by_operator: Counter,
+                both: Mapping[str, Counter]) -> dict[str, int]:
+    """Take work that has a ``counted_apart`` out of both counts, and return it."""
+    apart: Counter[str] = Counter()
+    for name, module in model.named_modules():
+        kind = getattr(module, 'counted_apart', None)
+        if not kind:
+            continue
+        for operator, count in both[f'model.{name}' if name else 'model'].items():
+            apart[kind] += int(count)
+            by_operator[operator] -= count
+            path = f'model.{name}' if name else 'model'
+            while path:  # the module, and all that hold it
+                by_module[path] -= count
+                path = path.rpartition('.')[0]
+            by_module[''] -= count
+    return dict(apart)
 
 
 class _Call(nn.Module):

@@ -15,8 +15,10 @@ def default_input_shape(config: Any) -> Shape:
     test dataloader, ``test_pipeline``, those of validation, and the sizes that
     ``model.backbone`` was given. In a pipeline the first sampling step says T
     (``clip_len``), the last step that fixes a size (a crop, or a resize that does
-    not keep the aspect ratio) says H and W. C is ``model.backbone.in_channels``
-    where it is given, else 3.
+    not keep the aspect ratio) says H and W. Where none does, a last resize into
+    bounds stands for a square of the lower one: of videos of all aspect ratios, as
+    detectors take them, it is the size that papers count. C is
+    ``model.backbone.in_channels`` where it is given, else 3.
 
     Args:
         config: A dict or mmengine ``Config`` with ``model``, dataloaders, pipelines
@@ -32,6 +34,8 @@ def default_input_shape(config: Any) -> Shape:
     for pipeline in _pipelines(config):
         frames = frames or _clip_len(pipeline)
         size = size or _view_size(pipeline)
+    for pipeline in _pipelines(config):
+        size = size or _short_side(pipeline)
     backbone = _get(config, 'model', 'backbone') or {}
     frames = frames or _first_int(backbone, 'temporal_size', 'num_frames')
     size = size or _height_width(
@@ -83,6 +87,14 @@ def _view_size(pipeline: list[Mapping]) -> tuple[int, int] | None:
             fixed = not step.get('keep_ratio', True)
             size = _height_width(step['scale'], flip=True) if fixed else None
     return size
+
+
+def _short_side(pipeline: list[Mapping]) -> tuple[int, int] | None:
+    """A square of the lower bound, if the last resize keeps the ratio within two."""
+    scales = [step['scale'] for step in pipeline if _type_name(step) == 'Resize']
+    if not scales or isinstance(scales[-1], int | float) or min(scales[-1]) <= 0:
+        return None
+    return _height_width(int(min(scales[-1])))
 
 
 def _height_width(size: Any, flip: bool = False) -> tuple[int, int] | None:

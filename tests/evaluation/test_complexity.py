@@ -242,6 +242,34 @@ def test_shared_modules_have_their_parameters_once_and_their_work_twice():
     assert result.parts == {'0': Part(20, 2 * 3 * 16)}
 
 
+class Apart(nn.Module):
+    """A linear layer whose work stands beside the total."""
+
+    counted_apart = 'sampling'
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def test_work_beside_the_total_is_in_nothing_else():
+    model = nn.Sequential(nn.Sequential(nn.Linear(8, 8), Apart()), nn.Linear(4, 2),
+                          nn.LayerNorm(2))
+    counted = count_complexity(model, torch.randn(3, 8))
+    assert counted.apart == {'sampling': 3 * 8 * 4}
+    assert counted.flops == 3 * (8 * 8 + 4 * 2 + 5 * 2)
+    assert counted.operators == {'linear': 3 * (8 * 8 + 4 * 2), 'norm': 3 * 5 * 2}
+    assert sum(part.flops for part in counted.parts.values()) == counted.flops
+    assert counted.parts['0.1'] == Part(8 * 4 + 4, 0)
+    assert counted.as_dict()['apart'] == {'sampling': 96e-9}
+    assert 'beside the total' in counted.table()
+    plain = count_complexity(nn.Linear(8, 8), torch.randn(3, 8))
+    assert 'apart' not in plain.as_dict() and 'beside' not in plain.table()
+
+
 def test_a_forward_pass_without_tensors_is_refused():
     with pytest.raises(TypeError, match='returns no tensor, but str'):
         count(lambda x: 'nothing', (2, 2))
@@ -271,6 +299,11 @@ SHAPES = {
     'free_size_falls_back_to_val': (dict(
         test_pipeline=pipeline(SAMPLE, dict(type='Resize', scale=(-1, 256))),
         val_pipeline=pipeline(dict(SAMPLE, clip_len=8), CROP)), (3, 16, 224, 224)),
+    'short_side_of_a_detector': (dict(
+        test_pipeline=pipeline(SAMPLE, dict(type='Resize', scale=(1333, 288))),
+        model=dict(backbone=dict(img_size=224))), (3, 16, 288, 288)),
+    'bounds_before_a_crop': (dict(test_pipeline=pipeline(
+        SAMPLE, dict(type='Resize', scale=(1333, 288)), CROP)), (3, 16, 224, 224)),
     'backbone': (dict(model=dict(backbone=dict(
         temporal_size=8, spatial_size=64, in_channels=2))), (2, 8, 64, 64)),
     'backbone_not_square': (dict(

@@ -123,7 +123,7 @@ def test_table_names_parts_total_and_what_was_not_counted(tool, config, capsys):
     ('', ['--shape', '4', '8', '64', '64'],
      r'the model of \S+ cannot take one view of 4x8x64x64 .*: RuntimeError: '),
     ("model['type'] = 'Recognizer2D'\n", [],
-     'model.type=Recognizer2D: only Recognizer3D, MMRecognizer3D and their '
+     'model.type=Recognizer2D: only Recognizer3D, MMRecognizer3D, EVAD and their '
      'subclasses can be counted'),
     ("model['backbone']['type'] = 'MVit'\n", [], 'MVit is not in the .* registry'),
     ("model['backbone']['layers'] = 3\n", [], "unexpected keyword argument 'layers'"),
