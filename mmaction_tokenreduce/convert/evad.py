@@ -15,6 +15,7 @@ from .state_dict import (
     convert_state_dict,
     target_shapes,
 )
+from .videomae import final_vit_norm, vit_rules
 
 __all__ = ['convert_evad']
 
@@ -65,13 +66,12 @@ def convert_evad(state_dict: Mapping[str, Tensor], target: Target) -> Conversion
                 "weights were trained with remap='released'")
         prepared["backbone.pos_embed [the model's own]"] = target.backbone.pos_embed
     shapes = target_shapes(target)
-    return convert_state_dict(prepared, _rules(shapes), shapes, _SOURCE,
+    norm = final_vit_norm(shapes, _SOURCE)
+    return convert_state_dict(prepared, _rules(norm), shapes, _SOURCE,
                               {r'backbone\.pos_embed': 'positions are fixed'})
 
 
-def _rules(shapes: Mapping[str, tuple[int, ...]]) -> list[Rule]:
-    block, new = r'blocks\.(\d+)\.', r'backbone.blocks.\1.'
-    norm = 'fc_norm' if 'backbone.fc_norm.weight' in shapes else 'norm'
+def _rules(norm: str) -> list[Rule]:
     stages = [Rule(rf'det_head\.s0_headseries\.(\d+)\.{old}',
                    rf'localizer.stages.\1.{place}') for old, place in _STAGE.items()]
     decoder = [Rule(rf'det_head\.decoder\.blocks\.(\d+)\.{old}',
@@ -80,12 +80,9 @@ def _rules(shapes: Mapping[str, tuple[int, ...]]) -> list[Rule]:
            for old, place in (('lateral', 'lateral_convs'), ('output', 'fpn_convs'))
            for level in range(4)]
     return [
-        Rule(r'patch_embed\.proj\.(.+)', r'backbone.patch_embed.projection.\1'),
-        Rule(rf'{block}(norm[12]\..+|attn\..+)', rf'{new}\2'),
-        Rule(rf'{block}mlp\.fc1\.(.+)', rf'{new}mlp.layers.0.0.\2'),
-        Rule(rf'{block}mlp\.fc2\.(.+)', rf'{new}mlp.layers.1.\2'),
+        *vit_rules(),
         Rule(r'(backbone\.pos_embed) \[.+\]', r'\1'),
-        Rule(r'norm\.(.+)', rf'backbone.{norm}.\1'),
+        Rule(r'norm\.(.+)', rf'{norm}.\1'),
         Rule(r'det_head\.(mask_token)', r'action_head.\1'),
         Rule(r'det_head\.encoder_to_decoder\.(.+)', r'action_head.project.\1'),
         Rule(r'init_proposal_features\.(.+)',

@@ -1,7 +1,6 @@
-# EVAD: VideoMAE's ViT-B, 16 frames, prunes tokens around the keyframe within blocks 3, 6
-# and 9; Sparse R-CNN on the keyframe; a decoder of 6 blocks. 185.36 M parameters, 134.2
-# GFLOPs at 16x224x224 (keep 0.7).
-keep = 0.7
+# EVAD: VideoMAE's ViT-B of 16 frames prunes tokens around the keyframe within blocks 3,
+# 6 and 9; Sparse R-CNN on the keyframe; a decoder of 6 blocks. 185.36 M parameters,
+# 134.2 GFLOPs at 16x224x224 (keep 0.7).
 model = dict(
     type='EVAD',
     backbone=dict(
@@ -19,7 +18,7 @@ model = dict(
         drop_path_rate=0.1,
         out_indices=(2, 5, 8, 11),
         reducers=[
-            dict(type='KeyframePruning', within=block, keep=keep)
+            dict(type='KeyframePruning', within=block, keep=0.7)
             for block in (3, 6, 9)
         ]),
     neck=[

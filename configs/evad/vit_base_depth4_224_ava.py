@@ -1,0 +1,3 @@
+# A decoder of 4 blocks (Table 1e).
+_base_ = './vit_base_ext0_224_ava.py'
+model = dict(action_head=dict(depth=4))

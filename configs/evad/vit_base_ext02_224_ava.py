@@ -1,0 +1,3 @@
+# Boxes are extended by (0.2, 0.1) of width and height (Table 1f).
+_base_ = './vit_base_224_ava.py'
+model = dict(action_head=dict(roi_extension=(0.2, 0.1)))

@@ -1,0 +1,7 @@
+# EVAD, short side 224, keep rate 0.6.
+_base_ = './vit_base_224_ava.py'
+model = dict(
+    backbone=dict(reducers=[
+        dict(type='KeyframePruning', within=block, keep=0.6)
+        for block in (3, 6, 9)
+    ]))

@@ -1,0 +1,7 @@
+# EVAD, short side 288, keep rate 0.8.
+_base_ = './vit_base_ava.py'
+model = dict(
+    backbone=dict(reducers=[
+        dict(type='KeyframePruning', within=block, keep=0.8)
+        for block in (3, 6, 9)
+    ]))

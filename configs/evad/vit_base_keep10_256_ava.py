@@ -1,0 +1,4 @@
+# EVAD without pruning, short side 256; boxes are not extended.
+_base_ = './vit_base_256_ava.py'
+model = dict(
+    backbone=dict(reducers=[]), action_head=dict(roi_extension=(0.0, 0.0)))

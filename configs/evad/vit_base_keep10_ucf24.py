@@ -1,0 +1,4 @@
+# EVAD without pruning, UCF101-24, split 1; boxes are not extended.
+_base_ = './vit_base_ucf24.py'
+model = dict(
+    backbone=dict(reducers=[]), action_head=dict(roi_extension=(0.0, 0.0)))
