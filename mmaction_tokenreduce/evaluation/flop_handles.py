@@ -205,7 +205,7 @@ TRIVIAL_OPS: tuple[str, ...] = tuple(
         # arithmetic and comparison
         'abs abs_ add add_ addcdiv addcmul bitwise_and bitwise_or ceil ceil_ '
         'clamp_max clamp_min cos div div_ exp fmod isfinite isinf isnan le lerp '
-        'log log1p log2 logical_and logical_not logical_or logical_xor lt '
+        'log log1p log2 logical_and logical_not logical_or logical_xor lt nan_to_num '
         'masked_fill_ maximum minimum mul mul_ ne neg neg_ pow reciprocal round '
         'rsqrt rsub sign sin sqrt square sub sub_ trunc true_divide where '
         # activations
