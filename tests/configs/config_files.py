@@ -4,9 +4,11 @@ import copy
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import torch
 import yaml
@@ -26,7 +28,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(path.relative_to(ROOT).as_posix()
                  for path in (ROOT / 'configs').glob('*/*.py')
                  if path.parent.name != '_base_')
+DETECTORS = [path for path in CONFIGS
+             if 'evad' in path and 'two_stage' not in path]
 CLASSIFIERS = [path for path in CONFIGS if 'evad' not in path]  # the others detect
+EVAD = [Path(path).stem for path in DETECTORS if path.startswith('configs/evad/')]
 STTS = [Path(path).stem for path in CONFIGS if path.startswith('configs/stts/')]
 
 
@@ -49,6 +54,17 @@ def build(cfg: Config) -> nn.Module:
     """The model of a config."""
     with DefaultScope.overwrite_default_scope('mmaction'):
         return MODELS.build(cfg.model)
+
+
+@contextmanager
+def on_meta() -> Iterator[None]:
+    """Models are built without their initial values, which take longer than a count.
+
+    mmaction2's ViT reads the rates of its drop path from a tensor: that has values.
+    """
+    linspace = partial(torch.linspace, device='cpu')
+    with mock.patch('torch.linspace', linspace), torch.device('meta'):
+        yield
 
 
 class Cost(NamedTuple):
@@ -104,8 +120,10 @@ def full_count(cfg: Config) -> Complexity:
     model = cfg.model.to_dict()
     for reducer in model['backbone'].get('reducers', ()):
         reducer.pop('strategy_cfg', None)  # noise costs nothing in evaluation
-    what = dict(type=model['type'], backbone=model['backbone'],
-                cls_head=model['cls_head'], shape=default_input_shape(cfg))
+    parts = {key: model[key] for key in (
+        'type', 'backbone', 'neck', 'localizer', 'cls_head', 'action_head')
+        if key in model}
+    what = dict(parts, shape=default_input_shape(cfg))
     return _count(json.dumps(what, sort_keys=True))
 
 
@@ -147,6 +165,22 @@ def shrink(cfg: Config) -> tuple[int, int, int, int]:
         head.in_channels = 16
         return (3, backbone.num_frames, 64, 64)
     return default_input_shape(cfg)
+
+
+def shrink_detector(cfg: Config) -> tuple[int, int, int, int]:
+    """Make the same detector small; the (C, T, H, W) of a clip for it."""
+    model = cfg.model
+    frames = model.backbone.num_frames
+    model.backbone.update(img_size=64, embed_dims=16, num_heads=2)
+    model.neck[1].update(in_channels=[16] * 4, out_channels=16)
+    model.localizer.update(num_proposals=6, num_stages=2, channels=16,
+                           dynamic_channels=4,
+                           head=dict(num_heads=2, feedforward_channels=8))
+    model.action_head.in_channels = 16
+    if model.action_head.type == 'ContextRefinementHead':
+        model.action_head.update(channels=12, num_heads=2, hidden_channels=8,
+                                 grid=(frames // 2, 4, 4))
+    return (3, frames, 64, 64)
 
 
 def tables(path: str) -> Iterator[dict[str, str]]:

@@ -1,5 +1,5 @@
 # EVAD on VideoMAE's ViT-L: prunes within blocks 6, 12 and 18 of 24; a decoder of 12
-# blocks, 512 wide. 450.24 M parameters, 406.9 GFLOPs at 16x224x224 (keep 0.7).
+# blocks, 512 wide. 439.54 M parameters, 409.4 GFLOPs at 16x224x224 (keep 0.7).
 _base_ = './evad_vit_base.py'
 model = dict(
     backbone=dict(
