@@ -1,5 +1,7 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """A detector of a few thousand parameters, and clips with actors for it."""
+import mmaction_tokenreduce  # noqa: F401, I001  (compat comes before mmaction)
+
 import torch
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
