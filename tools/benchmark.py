@@ -3,8 +3,8 @@
 
 Every turn runs each model once on the same clip, so that a machine that slows down
 slows all of them alike; ratios are medians over turns of the paired ratio to the first
-model. Weights are random: the time does not depend on them. The share of the reducers
-is measured in turns of its own, with timers around them.
+model. Weights are random: the time does not depend on them. The shares of the reducers
+and of a detector's parts are measured in turns of their own, with timers around them.
 """
 import _checkout  # noqa: F401, I001
 
@@ -13,7 +13,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -28,7 +28,8 @@ from mmaction_tokenreduce.evaluation import (
     default_input_shape,
     recognizer_forward,
 )
-from mmaction_tokenreduce.layers import GridReducer, TokenMerging
+from mmaction_tokenreduce.layers import GridReducer, KeyframePruning, TokenMerging
+from mmaction_tokenreduce.models import EVAD
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,30 +66,49 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def selector_share(model: nn.Module, clip: Tensor, turns: int) -> float:
-    """Median share of a forward pass that is spent in the model's reducers."""
-    spent, handles = [0.0], []
+def time_shares(model: nn.Module, clip: Tensor, turns: int,
+                groups: Mapping[str, Sequence[nn.Module]]) -> dict[str, float]:
+    """Median shares of a forward pass that are spent in groups of modules.
 
-    def begin(*_) -> None:
-        _wait(clip.device)
-        spent[0] -= time.perf_counter()
+    Args:
+        model: Is run.
+        clip: Its input.
+        turns: Runs.
+        groups: Modules by name; none of a group lies in another of it.
+    """
+    spent, handles = {}, []
 
-    def end(*_) -> None:
-        _wait(clip.device)
-        spent[0] += time.perf_counter()
+    def timer(name: str, sign: int) -> Callable:
+        def note(*_) -> None:
+            _wait(clip.device)
+            spent[name] += sign * time.perf_counter()
+        return note
 
-    for module in model.modules():
-        if isinstance(module, GridReducer | TokenMerging):
-            handles += [module.register_forward_pre_hook(begin),
-                        module.register_forward_hook(end)]
-    shares = []
+    for name, modules in groups.items():
+        for module in modules:
+            handles += [module.register_forward_pre_hook(timer(name, -1)),
+                        module.register_forward_hook(timer(name, 1))]
+    shares = {name: [] for name in groups}
     for _ in range(turns if handles else 0):
-        spent[0] = 0.0
+        spent.update(dict.fromkeys(groups, 0.0))
         total = timed(model, clip)
-        shares.append(spent[0] / total)
+        for name in groups:
+            shares[name].append(spent[name] / total)
     for handle in handles:
         handle.remove()
-    return statistics.median(shares) if shares else 0.0
+    return {name: statistics.median(values) if values else 0.0
+            for name, values in shares.items()}
+
+
+def groups_of(model: nn.Module) -> dict[str, list[nn.Module]]:
+    """What is timed apart in a model: its reducers, and a detector's parts."""
+    kinds = GridReducer | KeyframePruning | TokenMerging
+    groups = dict(reducers=[m for m in model.modules() if isinstance(m, kinds)])
+    if isinstance(model, EVAD):
+        groups.update(encoder=[model.backbone],
+                      localiser=[model.neck, model.localizer],
+                      decoder=[model.action_head])
+    return groups
 
 
 def benchmark(args: argparse.Namespace) -> dict:
@@ -121,7 +141,8 @@ def benchmark(args: argparse.Namespace) -> dict:
                 spent = timed(model, clip)
                 if turn >= 0:  # the first turns warm up
                     seconds[name].append(spent)
-        shares = {name: selector_share(model, clip, max(args.turns // 2, 3))
+        shares = {name: time_shares(model, clip, max(args.turns // 2, 3),
+                                    groups_of(model))
                   for name, model in models.items()}
     first = next(iter(models))
     rows = {}
@@ -134,7 +155,7 @@ def benchmark(args: argparse.Namespace) -> dict:
                                                                      1e3 * high],
             times_as_fast=statistics.median(ratios), gflops=costs[name].gflops,
             gflops_promise=costs[first].gflops / costs[name].gflops,
-            selector_share=shares[name])
+            selector_share=shares[name].pop('reducers'), part_shares=shares[name])
     return dict(machine=f'{platform.processor() or platform.machine()}, '
                 f'{torch.get_num_threads()} threads, torch {torch.__version__}, '
                 f'{device}', shape=[args.batch, *shape], turns=args.turns, models=rows)
@@ -149,6 +170,13 @@ def as_table(result: dict) -> str:
         rows.append((name, f'{row["ms"]:.1f}', f'{low:.1f}-{high:.1f}',
                      f'{row["times_as_fast"]:.2f}', f'{row["gflops"]:.2f}',
                      f'{row["gflops_promise"]:.2f}', f'{row["selector_share"]:.1%}'))
+    parts = sorted({part for row in result['models'].values()
+                    for part in row['part_shares']}, reverse=True)
+    for index, row in enumerate([dict(zip(parts, parts, strict=True)), *(
+            {part: f'{row["ms"] * share:.1f} ms ({share:.1%})'
+             for part, share in row['part_shares'].items()}
+            for row in result['models'].values())]):
+        rows[index] += tuple(row.get(part, '-') for part in parts)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ['  '.join(cell.ljust(width) if i == 0 else cell.rjust(width)
                        for i, (cell, width) in enumerate(zip(row, widths, strict=True)))

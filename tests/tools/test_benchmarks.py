@@ -1,5 +1,6 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """The benchmarks run, and their figures hang together."""
+import importlib
 import json
 import runpy
 from types import SimpleNamespace
@@ -18,6 +19,13 @@ def tool(repo_dir, monkeypatch):
     return load
 
 
+@pytest.fixture
+def training(repo_dir, monkeypatch):
+    """tools/benchmark_training.py, whose functions other processes import."""
+    monkeypatch.syspath_prepend(str(repo_dir / 'tools'))
+    return importlib.import_module('benchmark_training')
+
+
 def test_models_in_turns(tool, repo_dir, capsys):
     configs = [str(repo_dir / f'configs/demo/mvit_{name}.py')
                for name in ('dense', 'stts')]
@@ -29,6 +37,46 @@ def test_models_in_turns(tool, repo_dir, capsys):
     assert stts['gflops_promise'] == pytest.approx(dense['gflops'] / stts['gflops'])
     tool('benchmark.py').main([*configs, '--turns', '1'])
     assert 'times as fast' in capsys.readouterr().out
+
+
+def test_parts_of_a_detector(tool, repo_dir, capsys):
+    configs = [str(repo_dir / 'configs/demo/evad_moving_actors.py'),
+               str(repo_dir / 'configs/demo/mvit_dense.py')]
+    tool('benchmark.py').main([configs[0], '--turns', '2', '--json'])
+    row = json.loads(capsys.readouterr().out)['models']['evad_moving_actors']
+    assert set(row['part_shares']) == {'encoder', 'localiser', 'decoder'}
+    assert all(share > 0.02 for share in row['part_shares'].values())
+    assert 0.9 < sum(row['part_shares'].values()) < 1.1
+    assert 0 < row['selector_share'] < row['part_shares']['encoder']
+    tool('benchmark.py').main([configs[0], '--turns', '1'])
+    assert 'localiser' in capsys.readouterr().out
+    tool('benchmark.py').main([configs[1], '--turns', '1'])
+    assert 'localiser' not in capsys.readouterr().out
+
+
+def test_training_of_detectors(training, repo_dir, capsys):
+    config = str(repo_dir / 'configs/demo/evad_moving_actors.py')
+    options = ['--turns', '2', '--actors', '2', '--shape', '3', '8', '64', '64']
+    training.main([config, *options, '--json'])
+    row = json.loads(capsys.readouterr().out)['models']['evad_moving_actors']
+    assert row['seconds'] > 0 and row['share_of_time'] == 1
+    assert row['mb'] > 1 and row['share_of_memory'] == 1
+    training.main([config, *options, '--no-memory'])
+    assert 'share of time' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('options,message', [
+    (['{dense}'], 'only EVAD is trained here'),
+    (['{evad}', '--batch', '0'], '--batch, --turns and --actors take numbers of at '
+     'least 1'),
+    (['{evad}', '--shape', '3', '8', '0', '64'], '--shape takes sizes of at least 1')])
+def test_mistakes_of_the_training_benchmark(training, repo_dir, capsys, options,
+                                            message):
+    paths = {key: str(repo_dir / f'configs/demo/{name}.py') for key, name in
+             dict(dense='mvit_dense', evad='evad_moving_actors').items()}
+    with pytest.raises(SystemExit) as stop:
+        training.main([word.format(**paths) for word in options])
+    assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('options,message', [
@@ -50,3 +98,11 @@ def test_topk_forms_agree(tool):
     grads = [module.run(form, *case) for form in module.FORMS]
     assert_close(grads[0], grads[1], rtol=1e-3, atol=1e-4)
     assert module.peak_resident_kib() > 1000
+
+
+def test_forms_of_roi_align_agree(tool):
+    module = tool('benchmark_roi_align.py')
+    for part in module.FORMS:
+        result = module.measure(part, 64, 1)  # compares them
+        assert set(result) == set(module.FORMS[part])
+        assert all(row['both'] > 0 for row in result.values())
