@@ -121,11 +121,13 @@ class EncodedClip(NamedTuple):
         tokens: (B, M, C), after the final norm. Those of the keyframe come first, row
             by row. The others follow in descending importance where tokens were pruned,
             as the last pruning ranked them; else those of the frames before the
-            keyframe and then those after it, time-major.
+            keyframe and then those after it, time-major. After unified pruning, which
+            may drop tokens of the keyframe, all stand in descending importance.
         places: (B, M) int64, where each token stands in the flattened time-major grid.
         thw: The grid (T', H', W') of the clip.
         keyframe_maps: The keyframe (B, C, H', W') after each of the blocks that were
-            asked for, before the final norm.
+            asked for, before the final norm. Where unified pruning dropped a token, its
+            place holds its value of when it was dropped.
         valid: (B, M) bool, False for a token of padding; None where all are valid.
         dropped: Where asked for, what was pruned: values (B, D, C) as of when they were
             dropped, after the final norm, and their places (B, D).

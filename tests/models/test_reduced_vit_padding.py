@@ -114,6 +114,16 @@ def test_training_with_padding():
     assert_close(grads[1], grads[0])
 
 
+def test_compiles_with_a_mask():
+    model = vit(PRUNED, out_indices=(3, ))
+    compiled = torch.compile(model, backend='aot_eager', fullgraph=True)
+    clips, valid, _ = padded_clips()
+    with torch.no_grad():
+        got, want = compiled(clips, valid), model(clips, valid)
+    assert torch.equal(got.places, want.places) and torch.equal(got.valid, want.valid)
+    assert_close(got.tokens[got.valid], want.tokens[got.valid], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize('reducers,valid,message', [
     ([], torch.ones(2, 4, 4), r"valid must be \(B, H', W'\) bool of 4x4 token places "
      r'for 2 clips, got torch.float32 of shape \(2, 4, 4\)'),

@@ -37,7 +37,8 @@ class ReducedViT(VisionTransformer):
             and of prunings with ``within=i``, the block between whose attention and MLP
             they act (random ones can also act ``before=i``), e.g.
             ``dict(type='KeyframePruning', within=3, keep=0.7)``. A frame is a token
-            frame: ``tubelet_size`` frames of the video.
+            frame: ``tubelet_size`` frames of the video. After selection the keyframe is
+            the middle one of the frames that are left.
         out_indices: Blocks after which the map of the keyframe, token frame T // 2, is
             handed to a detector; the forward pass then returns :class:`EncodedClip`.
             None: features for a classifier, or the grid with ``return_feat_map``.
