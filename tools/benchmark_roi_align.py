@@ -23,7 +23,7 @@ from torch.testing import assert_close
 from mmaction_tokenreduce.ops.roi_align import pyramid_level, roi_align, roi_max
 
 STRIDES = (4, 8, 16, 32)
-BINS, SAMPLING, BOXES = 7, 2, 100
+BINS, SAMPLING = 7, 2
 
 
 def decoder_here(frames: Tensor, boxes: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ def decoder_here(frames: Tensor, boxes: Tensor) -> Tensor:
 
 
 def decoder_mmcv(frames: Tensor, boxes: Tensor) -> Tensor:
-    rois = torch.cat((torch.zeros(BOXES, 1), boxes[0]), 1)
+    rois = torch.cat((torch.zeros(len(boxes[0]), 1), boxes[0]), 1)
     pool = RoIAlign(BINS, 1 / 16, SAMPLING, 'avg', True)
     return pool(frames.permute(0, 3, 1, 2).contiguous(), rois).amax((2, 3))
 
@@ -66,7 +66,7 @@ def stage_here(maps: list[Tensor], boxes: Tensor) -> Tensor:
 
 def stage_mmcv(maps: list[Tensor], boxes: Tensor) -> Tensor:
     level = pyramid_level(boxes, STRIDES)[0]
-    out = boxes.new_zeros(BOXES, BINS**2, maps[0].shape[-1])
+    out = boxes.new_zeros(len(boxes[0]), BINS**2, maps[0].shape[-1])
     for i, (image, stride) in enumerate(zip(maps, STRIDES, strict=True)):
         chosen = (level == i).nonzero().squeeze(1)
         if len(chosen):
@@ -83,19 +83,20 @@ FORMS = {
 }
 
 
-def make_case(part: str, side: int) -> tuple[Tensor | list[Tensor], Tensor]:
-    """Maps and boxes of the decoder or a stage, for square frames of ``side``."""
+def make_case(part: str, side: int, count: int) -> tuple[Tensor | list[Tensor], Tensor]:
+    """Maps of the decoder or a stage for square frames of ``side`` pixels, and boxes."""
     torch.manual_seed(0)
-    low = torch.rand(1, BOXES, 2) * 0.7 * side
-    boxes = torch.cat((low, low + torch.rand(1, BOXES, 2) * (side - low)), -1)
+    low = torch.rand(1, count, 2) * 0.7 * side
+    boxes = torch.cat((low, low + torch.rand(1, count, 2) * (side - low)), -1)
     if part == 'decoder':
         return torch.randn(1, side // 16, side // 16, 8 * 384), boxes
     return [torch.randn(1, side // s, side // s, 256) for s in STRIDES], boxes
 
 
-def measure(part: str, side: int, turns: int) -> dict[str, dict[str, float]]:
+def measure(part: str, side: int, turns: int,
+            count: int = 100) -> dict[str, dict[str, float]]:
     """Milliseconds of each form, without and with the backward pass."""
-    maps, boxes = make_case(part, side)
+    maps, boxes = make_case(part, side, count)
     want = FORMS[part]['mmcv'](maps, boxes)
     times = {name: ([], []) for name in FORMS[part]}
     for turn in range(turns + 1):
