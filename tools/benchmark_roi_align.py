@@ -84,7 +84,7 @@ FORMS = {
 
 
 def make_case(part: str, side: int, count: int) -> tuple[Tensor | list[Tensor], Tensor]:
-    """Maps of the decoder or a stage for square frames of ``side`` pixels, and boxes."""
+    """Maps of the decoder or a stage, of square frames of ``side``, and boxes."""
     torch.manual_seed(0)
     low = torch.rand(1, count, 2) * 0.7 * side
     boxes = torch.cat((low, low + torch.rand(1, count, 2) * (side - low)), -1)
