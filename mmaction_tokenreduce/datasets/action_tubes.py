@@ -14,8 +14,8 @@ from mmaction.datasets.base import BaseActionDataset
 from mmaction.registry import DATASETS
 from mmengine.fileio import exists, get_text, isdir
 
-from .frame_folders import frame_fault
-from .video_dataset import BadVideoError, dataset_advice, missing_list
+from .frame_folders import frame_fault, run_pipeline
+from .video_dataset import dataset_advice, missing_list
 
 
 class Tubes(NamedTuple):
@@ -221,13 +221,10 @@ class ActionTubeDataset(BaseActionDataset):
         info = self.get_data_info(idx)
         where = (f'frame {info["timestamp"]} of video {info["video_id"]} in '
                  f'{self.ann_file}')
-        try:
-            return self.pipeline(info)
-        except Exception as error:
-            fault = frame_fault(info) if 'frame_inds' in info else None
-            if fault is None:
-                if hasattr(error, 'add_note'):  # Python 3.11
-                    error.add_note(f'while reading {where}')
-                raise
-        raise BadVideoError(f'frame {fault[0]} cannot be read, it is wanted for '
-                            f'{where}: {fault[1]}')
+        return run_pipeline(self.pipeline, info, where, _fault)
+
+
+def _fault(info: dict) -> tuple[str, str] | None:
+    """File and reason, if a frame is why the pipeline failed on a sample."""
+    fault = frame_fault(info) if 'frame_inds' in info else None
+    return fault and (f'frame {fault[0]}', fault[1])

@@ -16,8 +16,8 @@ from mmengine.fileio import exists, isdir
 from mmengine.logging import MMLogger
 
 from .ava_annotations import Limits, read_excluded, read_label_map, read_rows
-from .frame_folders import frame_fault
-from .video_dataset import BadVideoError, dataset_advice, missing_list, video_fault
+from .frame_folders import frame_fault, run_pipeline
+from .video_dataset import dataset_advice, missing_list, video_fault
 
 
 def check_custom_classes(custom_classes: Any, num_classes: Any,
@@ -154,16 +154,7 @@ class _Checked:
         info = self.get_data_info(idx)
         where = (f'timestamp {info["timestamp"]} of video {info["video_id"]} in '
                  f'{self.ann_file} line {info["line"]}')
-        try:
-            return self.pipeline(info)
-        except Exception as error:
-            fault = _fault(info)
-            if fault is None:
-                if hasattr(error, 'add_note'):  # Python 3.11
-                    error.add_note(f'while reading {where}')
-                raise
-        raise BadVideoError(f'{fault[0]} cannot be read, it is wanted for {where}: '
-                            f'{fault[1]}')
+        return run_pipeline(self.pipeline, info, where, _fault)
 
 
 def _fault(info: dict) -> tuple[str, str] | None:

@@ -2,11 +2,13 @@
 """Folders of numbered frames: what is in them, and what is wrong with one."""
 import os
 import re
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+
+from .video_dataset import BadVideoError
 
 _NUMBERED = re.compile(r'(.*?)(\d+)(\.\w+)')
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
@@ -87,6 +89,32 @@ def folder_fault(folder: str, template: str, wanted: int) -> str:
     return (f'no such file, the folder holds {there}; set '
             f'filename_tmpl={there.template!r} and start_index={there.first} of the '
             'dataset')
+
+
+def run_pipeline(pipeline: Callable[[dict], Any], info: dict, where: str,
+                 fault_of: Callable[[dict], tuple[str, str] | None]) -> Any:
+    """Run a pipeline on a sample; where it fails, say which file is to blame.
+
+    Args:
+        pipeline (Callable): The pipeline.
+        info (dict): The sample.
+        where (str): The sample's place in the annotation, for messages.
+        fault_of (Callable): File and reason, if a file is why the sample fails.
+
+    Raises:
+        BadVideoError: If a file is to blame. Another error is raised as it is, with a
+            note where it happened.
+    """
+    try:
+        return pipeline(info)
+    except Exception as error:
+        fault = fault_of(info)
+        if fault is None:
+            if hasattr(error, 'add_note'):  # Python 3.11
+                error.add_note(f'while reading {where}')
+            raise
+    raise BadVideoError(f'{fault[0]} cannot be read, it is wanted for {where}: '
+                        f'{fault[1]}')
 
 
 def frame_fault(info: dict) -> tuple[str, str] | None:

@@ -6,13 +6,20 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
+from tqdm import tqdm
 
 from ..whole_file import whole_file
 
 SETTINGS_FILE = 'settings.json'
+
+
+class Written(NamedTuple):
+    """How many videos a call wrote, and found there already."""
+    new: int
+    kept: int
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -98,6 +105,32 @@ def run_jobs(work: Callable[[list], int], jobs: Sequence, workers: int,
             yield future.result()
     finally:  # after an error or Ctrl-C, workers still finish the chunk in hand
         pool.shutdown(cancel_futures=True)
+
+
+def write_videos(work: Callable[[list], int], names: Sequence,
+                 is_complete: Callable[..., bool], workers: int, chunk: int, title: str,
+                 progress: bool) -> Written:
+    """Write the videos that are not there yet, under a progress bar.
+
+    Args:
+        work (Callable): See :func:`run_jobs`.
+        names (Sequence): A tuple for each video of the data set.
+        is_complete (Callable): Whether a video, by the members of its tuple, is there.
+        workers (int): Processes.
+        chunk (int): Videos that a worker is handed at a time.
+        title (str): Of the progress bar.
+        progress (bool): Show it, on stderr.
+
+    Returns:
+        Written: Counts of videos.
+    """
+    jobs = [name for name in names if not is_complete(*name)]
+    kept = len(names) - len(jobs)
+    with tqdm(total=len(names), initial=kept, unit='video', desc=title,
+              mininterval=0.5, disable=not progress) as bar:
+        for done in run_jobs(work, jobs, workers, chunk):
+            bar.update(done)
+    return Written(len(jobs), kept)
 
 
 def _start_worker() -> None:

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's package
+# this checkout's package, and what the generators share
+sys.path[:0] = [str(Path(__file__).resolve().parents[i]) for i in (2, 0)]
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
+from _generate import generate  # noqa: E402
 
 from mmaction_tokenreduce.datasets.moving_actors import (  # noqa: E402
     CLASS_NAMES,
@@ -22,8 +24,6 @@ from mmaction_tokenreduce.datasets.moving_actors import (  # noqa: E402
     render_take,
     write_dataset,
 )
-from mmaction_tokenreduce.engine.user_errors import report_mistakes  # noqa: E402
-from mmaction_tokenreduce.whole_file import whole_file  # noqa: E402
 
 PREVIEW_SIZE = 192  # pixels that the shorter side of a previewed frame has at least
 PREVIEW_TAKES = 4
@@ -119,39 +119,9 @@ def _caption(texts: list[tuple[str, tuple[int, int, int]]], width: int) -> np.nd
     return image
 
 
-def save_preview(path: Path, config: MovingActorsConfig) -> None:
-    """Save `preview` as a PNG file.
-
-    Raises:
-        ValueError: If the name does not end in .png.
-    """
-    if path.suffix.lower() != '.png':
-        raise ValueError(f'--preview {path}: the name must end in .png')
-    _, data = cv2.imencode('.png', preview(config)[..., ::-1])
-    with whole_file(path) as part:
-        part.write_bytes(data.tobytes())
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run tools/data/make_moving_actors.py.
-
-    Args:
-        argv: Options; the command line's unless given.
-
-    Raises:
-        SystemExit: With status 2 for a user's mistake, 130 after Ctrl-C.
-    """
-    args = parser().parse_args(argv)
-    try:
-        with report_mistakes():
-            config = settings(args)
-            if args.preview:
-                save_preview(args.preview, config)
-            written = write_dataset(args.out, config, args.workers)
-    except KeyboardInterrupt:
-        print('interrupted; the same command goes on from here', file=sys.stderr)
-        raise SystemExit(130) from None
-    print(f'{args.out}: {written.new} videos written, {written.kept} were there')
+    """Run tools/data/make_moving_actors.py; see `generate`."""
+    generate(parser().parse_args(argv), settings, preview, write_dataset)
 
 
 if __name__ == '__main__':

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's package
+# this checkout's package, and what the generators share
+sys.path[:0] = [str(Path(__file__).resolve().parents[i]) for i in (2, 0)]
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
+from _generate import generate  # noqa: E402
 
 from mmaction_tokenreduce.datasets.moving_shapes import (  # noqa: E402
     CLASS_NAMES,
@@ -20,7 +22,6 @@ from mmaction_tokenreduce.datasets.moving_shapes import (  # noqa: E402
     render_clip,
     write_dataset,
 )
-from mmaction_tokenreduce.engine.user_errors import report_mistakes  # noqa: E402
 
 PREVIEW_SIZE = 88  # pixels that the shorter side of a previewed frame has at least
 BACKGROUND, TEXT, ACTION = (255, 255, 255), (40, 40, 40), (0, 90, 235)
@@ -122,39 +123,9 @@ def _framed(image: np.ndarray, width: int, colour: tuple[int, int, int]) -> np.n
     return cv2.copyMakeBorder(image, *[width] * 4, cv2.BORDER_CONSTANT, value=colour)
 
 
-def save_preview(path: Path, config: MovingShapesConfig) -> None:
-    """Save `preview` as a PNG file.
-
-    Raises:
-        ValueError: If the name does not end in .png.
-    """
-    if path.suffix.lower() != '.png':
-        raise ValueError(f'--preview {path}: the name must end in .png')
-    _, data = cv2.imencode('.png', preview(config)[..., ::-1])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data.tobytes())
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run tools/data/make_moving_shapes.py.
-
-    Args:
-        argv: Options; the command line's unless given.
-
-    Raises:
-        SystemExit: With status 2 for a user's mistake, 130 after Ctrl-C.
-    """
-    args = parser().parse_args(argv)
-    try:
-        with report_mistakes():
-            config = settings(args)
-            if args.preview:
-                save_preview(args.preview, config)
-            written = write_dataset(args.out, config, args.workers)
-    except KeyboardInterrupt:
-        print('interrupted; the same command goes on from here', file=sys.stderr)
-        raise SystemExit(130) from None
-    print(f'{args.out}: {written.new} videos written, {written.kept} were there')
+    """Run tools/data/make_moving_shapes.py; see `generate`."""
+    generate(parser().parse_args(argv), settings, preview, write_dataset)
 
 
 if __name__ == '__main__':

@@ -6,13 +6,17 @@ import json
 import os
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
-from ..generated import checked_workers, claim_folder, run_jobs, write_whole
+from ..generated import (
+    Written,
+    checked_workers,
+    claim_folder,
+    write_videos,
+    write_whole,
+)
 from .config import CLASS_NAMES, SPLITS, MovingActorsConfig
 from .scene import boxes, draw_video, labels, render_take
 
@@ -22,13 +26,6 @@ FRAME_NAME = 'img_{:05}.jpg'  # counted from 1, as AVA's
 _VERSION = 2  # goes up whenever the same settings give other pixels
 _CHUNK = 4  # videos a worker is handed at a time
 _JPEG_END = b'\xff\xd9'
-
-
-class Written(NamedTuple):
-    """How many videos a call of `write_dataset` wrote, and found there already."""
-
-    new: int
-    kept: int
 
 
 def write_dataset(out_dir: str | os.PathLike, config: MovingActorsConfig,
@@ -62,14 +59,11 @@ def write_dataset(out_dir: str | os.PathLike, config: MovingActorsConfig,
     out = Path(out_dir)
     claim_folder(out, dict(version=_VERSION, **dataclasses.asdict(config)), ['frames'])
     names = [(split, index) for split in SPLITS for index in range(config.count(split))]
-    jobs = [job for job in names if not _is_complete(out, config, *job)]
-    with tqdm(total=len(names), initial=len(names) - len(jobs), unit='video',
-              desc='moving actors', mininterval=0.5, disable=not progress) as bar:
-        for done in run_jobs(partial(_write_videos, out, config), jobs, workers,
-                             _CHUNK):
-            bar.update(done)
+    written = write_videos(
+        partial(_write_videos, out, config), names, partial(_is_complete, out, config),
+        workers, _CHUNK, 'moving actors', progress)
     _write_lists(out, config)
-    return Written(len(jobs), len(names) - len(jobs))
+    return written
 
 
 def _video_id(split: str, index: int) -> str:

@@ -6,13 +6,17 @@ import json
 import os
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import av
 import numpy as np
-from tqdm import tqdm
 
-from ..generated import checked_workers, claim_folder, run_jobs, write_whole
+from ..generated import (
+    Written,
+    checked_workers,
+    claim_folder,
+    write_videos,
+    write_whole,
+)
 from .config import CLASS_NAMES, SPLITS, MovingShapesConfig
 from .scene import clip_info, draw_scene, label_of, render_clip
 
@@ -49,13 +53,6 @@ def encode_mp4(frames: np.ndarray, fps: int, crf: int, preset: str) -> bytes:
     return buffer.getvalue()
 
 
-class Written(NamedTuple):
-    """How many videos a call of `write_dataset` wrote, and found there already."""
-
-    new: int
-    kept: int
-
-
 def write_dataset(out_dir: str | os.PathLike, config: MovingShapesConfig,
                   workers: int | None = None, progress: bool = True) -> Written:
     """Write videos, annotation lists, class names, settings and ground truth.
@@ -87,26 +84,23 @@ def write_dataset(out_dir: str | os.PathLike, config: MovingShapesConfig,
     workers = checked_workers(workers)
     out = Path(out_dir)
     claim_folder(out, dict(version=_VERSION, **dataclasses.asdict(config)), SPLITS)
-    jobs = [(split, index) for split in SPLITS for index in range(config.count(split))
-            if not _is_complete(out / _video_name(split, index), config)]
-    total = sum(config.count(split) for split in SPLITS)
-    with tqdm(total=total, initial=total - len(jobs), unit='video',
-              desc='moving shapes', mininterval=0.5, disable=not progress) as bar:
-        for done in run_jobs(partial(_write_videos, out, config), jobs, workers,
-                             _CHUNK):
-            bar.update(done)
+    names = [(split, index) for split in SPLITS for index in range(config.count(split))]
+    written = write_videos(
+        partial(_write_videos, out, config), names, partial(_is_complete, out, config),
+        workers, _CHUNK, 'moving shapes', progress)
     _write_lists(out, config)
-    return Written(len(jobs), total - len(jobs))
+    return written
 
 
 def _video_name(split: str, index: int) -> str:
     return f'{split}/{index:06d}.mp4'
 
 
-def _is_complete(path: Path, config: MovingShapesConfig) -> bool:
+def _is_complete(out: Path, config: MovingShapesConfig, split: str,
+                 index: int) -> bool:
     """Whether a video is there, can be opened and has all its frames."""
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(out / _video_name(split, index))) as container:
             return container.streams.video[0].frames == config.num_frames
     except (OSError, av.FFmpegError, IndexError):
         return False

@@ -53,7 +53,7 @@ class ActionHead(BaseModule):
         Returns:
             (B, N, K) each; the last gives the scores.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # abstract
 
     def targets(self, labels: Tensor, where: str) -> Tensor:
         """Labels of a clip's actors as the loss takes them: (G, K) float32.
