@@ -28,9 +28,9 @@ from mmaction_tokenreduce.evaluation import (
 )
 from mmaction_tokenreduce.whole_file import whole_file
 
-from run_demo import DATA, ROOT, SCORE, StepFailed, run
+from run_demo import METRICS, ROOT, StepFailed, run, score_of
 
-Results = dict[str, dict[str, float]]  # top-1 by way and seed
+Results = dict[str, dict[str, float]]  # score by way and seed
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Comparison:
             listed. The config of a way is ``configs/demo/<prefix>_<name>.py``.
         prefix: The model family, the first part of the configs' names.
         heading: Of the table's first column.
+        metric: What is compared, a key of METRICS.
+        data: Its data set, which tools/data/make_<data>.py makes in data/<data>.
         parent: The way whose model of the same seed the others start from; it is
             run whichever ways are asked for. None: each starts as its config says.
 
@@ -56,6 +58,8 @@ class Comparison:
     ways: Mapping[str, str]
     prefix: str
     heading: str
+    metric: str = 'acc/top1'
+    data: str = 'moving_shapes'
     parent: str | None = None
 
     def __post_init__(self) -> None:
@@ -80,7 +84,7 @@ class Comparison:
         return self.runs / f'seed_{seed}' / name / f'epoch_{epochs}.pth'
 
     def train_and_test(self, name: str, seed: int) -> float:
-        """Top-1 of one way; trains it unless its last checkpoint is there.
+        """The score of one way; trains it unless its last checkpoint is there.
 
         Raises:
             StepFailed: If training or testing fails.
@@ -88,23 +92,20 @@ class Comparison:
         folder, made = self.runs / f'seed_{seed}', self.last_checkpoint(name, seed)
         title = f'seed {seed}, {self.ways[name]}'
         if not (ROOT / made).is_file():
-            config = self.config(name)
-            loader = config.train_dataloader
-            videos = (ROOT / loader.dataset.ann_file).read_text().count('\n')
-            steps = videos // loader.batch_size * config.train_cfg.max_epochs
             options = ['--work-dir', str(folder / name), '--seed', str(seed)]
             if self.parent not in (None, name):
                 parent = self.last_checkpoint(self.parent, seed)
                 options += ['--cfg-options', f'load_from={parent}']
             run(['tools/train.py', str(self.config_file(name)), *options],
-                folder / f'{name}_train.txt', title, steps)
+                folder / f'{name}_train.txt', title,
+                self.config(name).train_cfg.max_epochs)
         output = run(['tools/test.py', str(self.config_file(name)), str(made),
                       '--work-dir', str(folder / name / 'test'), '--cfg-options',
                       f'randomness.seed={seed}'], folder / f'{name}_test.txt', title)
-        return float(SCORE.findall(output)[-1][1])
+        return score_of(output)
 
     def compare(self, seeds: Iterable[int], ways: Iterable[str]) -> Results:
-        """Top-1 by way and seed; what is known from earlier runs is not run again.
+        """Scores by way and seed; what is known from earlier runs is not run again.
 
         Raises:
             StepFailed: If a run fails; results up to there are kept.
@@ -129,8 +130,9 @@ class Comparison:
 
     def table(self, results: Results, seeds: Sequence[int]) -> str:
         """The comparison in Markdown; ways that lack a seed are left out."""
-        lines = [f'| {self.heading} | GFLOPs | mean top-1 | ' + ' | '.join(
-            f'seed {seed}' for seed in seeds) + ' |', '| --- ' * (3 + len(seeds)) + '|']
+        lines = [f'| {self.heading} | GFLOPs | mean {METRICS[self.metric]} | ' +
+                 ' | '.join(f'seed {seed}' for seed in seeds) + ' |',
+                 '| --- ' * (3 + len(seeds)) + '|']
         for name, label in self.ways.items():
             scores = [results.get(name, {}).get(str(seed)) for seed in seeds]
             if None in scores:
@@ -161,8 +163,8 @@ class Comparison:
         args = self.parser().parse_args(argv)
         with report_mistakes():
             init_default_scope('mmaction')  # whose registries the configs' names are in
-            subprocess.run([sys.executable, 'tools/data/make_moving_shapes.py',
-                            str(DATA)], cwd=ROOT, check=True)
+            subprocess.run([sys.executable, f'tools/data/make_{self.data}.py',
+                            f'data/{self.data}'], cwd=ROOT, check=True)
             try:
                 results = self.compare(args.seeds, args.ways)
             except StepFailed as error:

@@ -46,7 +46,8 @@ DATA = Path('data/moving_shapes')
 RUNS = Path('work_dirs/demo')
 PICTURE = RUNS / 'kept.png'
 STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].* loss: ([\d.]+)')
-SCORE = re.compile(r'Epoch\((val|test)\).*acc/top1: ([\d.]+)')
+METRICS = {'acc/top1': 'top-1', 'mAP/overall': 'frame mAP'}  # by key of the log
+SCORE = re.compile(rf'Epoch\((val|test)\).*({"|".join(METRICS)}): ([\d.]+)')
 PICTURED = (0, 3, 4, 6)  # classes with a row in the picture
 
 
@@ -64,14 +65,14 @@ def checkpoint(name: str) -> Path:
     return RUNS / f'mvit_{name}' / f'epoch_{epochs}.pth'
 
 
-def run(command: list[str], log: Path, title: str, steps: int = 0) -> str:
+def run(command: list[str], log: Path, title: str, epochs: int = 0) -> str:
     """Run a Python command of the checkout; returns its output, which is also logged.
 
     Args:
         command: Script and arguments.
         log: Where all output goes.
         title: Shown before the progress bar.
-        steps: Training iterations, for the bar; 0 shows none.
+        epochs: Of a training, for the bar; 0 shows none.
 
     Raises:
         StepFailed: If the command fails.
@@ -82,26 +83,32 @@ def run(command: list[str], log: Path, title: str, steps: int = 0) -> str:
     lines = []
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    with open(log, 'w') as file, tqdm(total=steps, desc=title, unit='it',
-                                      disable=not steps) as bar:
+    with open(log, 'w') as file, tqdm(desc=title, unit='it',
+                                      disable=not epochs) as bar:
         for line in process.stdout:
             file.write(line)
             lines.append(line)
-            _show_progress(line, bar)
+            _show_progress(line, bar, epochs)
     if process.wait():
         raise StepFailed(f'{command[0]} ended with status {process.returncode}: '
                          f'{lines[-1].strip() if lines else "no output"} (see {log})')
     return ''.join(lines)
 
 
-def _show_progress(line: str, bar: tqdm) -> None:
+def score_of(output: str) -> float:
+    """What the test in the output of a command arrived at."""
+    return float(SCORE.findall(output)[-1][-1])
+
+
+def _show_progress(line: str, bar: tqdm, epochs: int) -> None:
     step, score = STEP.search(line), SCORE.search(line)
     if step:
         epoch, done, length, loss = step.groups()
+        bar.total = epochs * int(length)
         bar.set_postfix(loss=loss)
         bar.update((int(epoch) - 1) * int(length) + int(done) - bar.n)
     elif score and score[1] == 'val':
-        bar.write(f'  validation top-1 {float(score[2]):.3f}')
+        bar.write(f'  validation {METRICS[score[2]]} {float(score[3]):.3f}')
 
 
 def train(name: str) -> None:
@@ -113,12 +120,9 @@ def train(name: str) -> None:
         print(f'\n{checkpoint(name)} is there: not trained again '
               '(make clean removes it)')
         return
-    loader = cfg.train_dataloader
-    videos = len((ROOT / loader.dataset.ann_file).read_text().split('\n')) - 1
-    steps = videos // loader.batch_size * cfg.train_cfg.max_epochs
     folder = RUNS / f'mvit_{name}'
     run(['tools/train.py', str(config_file(name)), '--work-dir', str(folder)],
-        folder / 'train.txt', f'training ({MODELS[name]})', steps)
+        folder / 'train.txt', f'training ({MODELS[name]})', cfg.train_cfg.max_epochs)
 
 
 def test(name: str) -> float:
@@ -126,7 +130,7 @@ def test(name: str) -> float:
     folder = RUNS / f'mvit_{name}'
     output = run(['tools/test.py', str(config_file(name)), str(checkpoint(name)),
                   '--work-dir', str(folder / 'test')], folder / 'test.txt', 'test')
-    return float(SCORE.findall(output)[-1][1])
+    return score_of(output)
 
 
 def load(name: str) -> torch.nn.Module:

@@ -45,17 +45,16 @@ def test_a_way_starts_from_the_parent_of_its_seed_or_from_scratch(module, monkey
                                                                   parent):
     commands = []
 
-    def run(command, log, title, steps=0):
-        commands.append((' '.join(command), steps))
+    def run(command, log, title, epochs=0):
+        commands.append((' '.join(command), epochs))
         return 'Epoch(test) [4/4] acc/top1: 0.7500'
 
     monkeypatch.setattr(module, 'run', run)
-    monkeypatch.setattr(module.Path, 'read_text', lambda path: 'a 1\n' * 32)
     made = comparison(module, parent=parent)
     assert made.train_and_test('frames_random', 3) == 0.75
-    (train, steps), (test, _) = commands
+    (train, epochs), (test, none) = commands
     assert '--seed 3' in train and 'mvit_frames_random.py' in train
-    assert steps == 2 * made.config('frames_random').train_cfg.max_epochs
+    assert (epochs, none) == (made.config('frames_random').train_cfg.max_epochs, 0)
     wanted = made.last_checkpoint('dense', 3)
     assert wanted.parts[-3:-1] == ('seed_3', 'dense')
     assert (f'load_from={wanted}' in train) is (parent is not None)
@@ -90,6 +89,39 @@ def test_only_the_parent_is_run_unasked(module, monkeypatch, parent, runs):
     kept = json.loads((made.runs / 'results.json').read_text())
     assert {(name, 5) for name, scores in kept.items() if scores == {'5': 0.5}} == {
         *runs}
+
+
+@pytest.mark.parametrize(('line', 'score'), [
+    ('Epoch(test) [4/4]    acc/top1: 0.7500  acc/top5: 1.0000  time: 0.1', 0.75),
+    ('Epoch(test) [12/12]    mAP/overall: 0.6464  mAP/person_movement: 0.1', 0.6464),
+])
+def test_scores_of_both_kinds_of_task_are_read(module, monkeypatch, line, score):
+    monkeypatch.setattr(module, 'run', lambda *args: f'loading\n{line}\n')
+    assert comparison(module).train_and_test('dense', 0) == score
+
+
+def test_a_bar_shows_the_iterations_of_all_epochs(module, monkeypatch, tmp_path,
+                                                  capfd):
+    script = tmp_path / 'train.py'
+    script.write_text('''
+print("Epoch(train)  [3][20/48]  lr: 1e-4  grad_norm: 2.0  loss: 1.5192")
+print("Epoch(val) [3][12/12]    mAP/overall: 0.5000  data_time: 0.1")
+''')
+    demo = importlib.import_module('run_demo')
+    demo.run([str(script)], tmp_path / 'log.txt', 'training', epochs=12)
+    error = capfd.readouterr().err
+    assert '116/576' in error and 'loss=1.5192' in error
+
+
+def test_the_data_and_the_metric_of_a_comparison(module, monkeypatch, capsys):
+    made, calls = comparison(module, data='moving_actors', metric='mAP/overall'), []
+    monkeypatch.setattr(module.subprocess, 'run',
+                        lambda command, **kwargs: calls.append(command[1:]))
+    monkeypatch.setattr(module.Comparison, 'train_and_test', lambda *args: 0.5)
+    monkeypatch.setattr(module.Comparison, 'gflops', lambda self, name: 1.0)
+    made.main(['--seeds', '1'])
+    assert calls == [['tools/data/make_moving_actors.py', 'data/moving_actors']]
+    assert 'mean frame mAP' in capsys.readouterr().out
 
 
 def test_the_command(module, monkeypatch, capsys):
