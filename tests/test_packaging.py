@@ -47,7 +47,7 @@ def read_pins() -> dict[str, Requirement]:
     return {canonicalize_name(pin.name): pin for pin in pins}
 
 
-@pytest.mark.parametrize('group', ['install_requires', 'det', 'mim', 'dev'])
+@pytest.mark.parametrize('group', ['install_requires', 'det', 'mim', 'export', 'dev'])
 def test_ranges_admit_the_pinned_set(group: str) -> None:
     config = read_setup_cfg()
     section = 'options' if group == 'install_requires' else 'options.extras_require'
@@ -68,7 +68,7 @@ def test_every_pin_is_exact() -> None:
 def test_extras_and_what_a_plain_install_leaves_alone() -> None:
     config = read_setup_cfg()
     extras = config['options.extras_require']
-    assert set(extras) == {'det', 'mim', 'recipes', 'dev'}
+    assert set(extras) == {'det', 'mim', 'recipes', 'export', 'dev'}
     recipes = {r.name for r in requirements_of(extras['recipes'])}
     assert recipes == {'pytorchvideo', 'torchvision'}
     plain = {r.name for r in requirements_of(config['options']['install_requires'])}
