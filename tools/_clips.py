@@ -59,6 +59,24 @@ def test_dataset(config: Config) -> Mapping[str, Any]:
     return dataset
 
 
+def test_steps(config: Config, path: str) -> list[Any]:
+    """The transforms of a config's test pipeline.
+
+    Args:
+        config: The config.
+        path: Its file, for messages.
+
+    Raises:
+        ConfigError: If it has no test pipeline.
+    """
+    steps = test_dataset(config).get('pipeline') or config.get('test_pipeline')
+    if not steps:
+        raise ConfigError(f'config file {path} has no test pipeline, neither in '
+                          'test_dataloader.dataset.pipeline nor in test_pipeline')
+    scope = config.get('default_scope') or 'mmaction'
+    return [TRANSFORMS.build({'_scope_': scope, **step}) for step in steps]
+
+
 def read_clips(config: Config, path: str, video: str, with_motion: bool) -> list[Clip]:
     """Run the test pipeline of a config on a video.
 
@@ -75,15 +93,10 @@ def read_clips(config: Config, path: str, video: str, with_motion: bool) -> list
         ConfigError: If the config has no test pipeline that gives such views.
         BadVideoError: If the video cannot be read.
     """
-    steps = test_dataset(config).get('pipeline') or config.get('test_pipeline')
-    if not steps:
-        raise ConfigError(f'config file {path} has no test pipeline, neither in '
-                          'test_dataloader.dataset.pipeline nor in test_pipeline')
+    steps = test_steps(config, path)
     reason = missing_or_empty(video)
     if reason is not None:
         raise BadVideoError(f'video {video} cannot be read: {reason}')
-    scope = config.get('default_scope') or 'mmaction'
-    steps = [TRANSFORMS.build({'_scope_': scope, **step}) for step in steps]
     results = dict(filename=video, start_index=0, modality='RGB', label=-1)
     flags: Mapping[str, Any] = {}
     try:
@@ -100,13 +113,26 @@ def read_clips(config: Config, path: str, video: str, with_motion: bool) -> list
                 'which a video file does not give') from error
         raise
     results = results if isinstance(results, Mapping) else {}
-    imgs, motion = _inputs(results.get('inputs'), path, with_motion)
+    imgs, motion = checked_inputs(results.get('inputs'), path, with_motion)
     return [Clip(view, None if motion is None else motion[i], results['data_samples'],
                  flags) for i, view in enumerate(imgs)]
 
 
-def _inputs(inputs: Any, path: str, with_motion: bool) -> tuple[Tensor, Tensor | None]:
-    """Frames (V, 3, F, H, W) uint8 and, if asked for, motion (V, C, F, h, w)."""
+def checked_inputs(inputs: Any, path: str,
+                   with_motion: bool) -> tuple[Tensor, Tensor | None]:
+    """Frames and, if asked for, motion, as the test pipeline of a recogniser packs it.
+
+    Args:
+        inputs: What it packed.
+        path: The config file, for messages.
+        with_motion: Whether the model takes motion beside frames.
+
+    Returns:
+        (V, 3, F, H, W) uint8, and (V, C, F, h, w) or None.
+
+    Raises:
+        ConfigError: If they are of another form.
+    """
     motion, imgs, pack = None, inputs, 'PackActionInputs'
     if with_motion:
         pack = f'PackActionInputs(collect_keys={MOTION_KEYS})'
@@ -172,16 +198,39 @@ def predict(model: Recognizer, clip: Clip) -> Tensor | dict[str, Tensor]:
     Raises:
         ConfigError: If the model cannot take it.
     """
-    batch = model.data_preprocessor(clip.batch(), False)
+    size = 'x'.join(map(str, clip.imgs.shape))
+    what = f'one view of {size} (C x T x H x W)'
+    return scores_of(predict_batch(model, clip.batch(), what)[0])
+
+
+def predict_batch(model: torch.nn.Module, batch: Mapping[str, Any],
+                  what: str) -> list[Any]:
+    """Run a model on a batch.
+
+    Args:
+        model: The model.
+        batch: For its data preprocessor.
+        what: What is in it, for messages.
+
+    Returns:
+        The samples, with what was predicted.
+
+    Raises:
+        ConfigError: If the model cannot take it.
+    """
+    batch = model.data_preprocessor(batch, False)
     try:
-        result = model(**batch, mode='predict')[0]
+        return model(**batch, mode='predict')
     except SelectionError:
         raise
     except RuntimeError as error:
-        size = 'x'.join(map(str, clip.imgs.shape))
-        raise ConfigError(f'the model cannot take one view of {size} (C x T x H x W): '
-                          f'{error}') from error
-    scores = result.pred_score
+        raise ConfigError(f'the model cannot take {what}: {error}') from error
+
+
+def scores_of(sample: Any) -> Tensor | dict[str, Tensor]:
+    """The scores (classes, ) that a recogniser gave a sample, of each task if it has
+    several."""
+    scores = sample.pred_score
     if isinstance(scores, Mapping):
         return {task: part.flatten().cpu() for task, part in scores.items()}
     return scores.flatten().cpu()
