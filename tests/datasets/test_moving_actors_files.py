@@ -2,14 +2,13 @@
 """The generated actors: how they are written, and the command that does it."""
 import importlib.util
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from forked import run_script
 
 from mmaction_tokenreduce.datasets.moving_actors import (
     CLASS_NAMES,
@@ -167,9 +166,9 @@ def test_the_command_writes_the_data_set_and_a_preview(repo_dir, tmp_path):
     options = ['--num-train', '2', '--num-val', '1', '--size', '48', '64',
                '--workers', '1', '--seed', '7', '--clip-len', '12', '--keyframes', '2',
                '--actors', '2', '3', '--preview', str(tmp_path / 'pictures/takes.png')]
-    done = subprocess.run(
-        [sys.executable, str(repo_dir / 'tools/data/make_moving_actors.py'),
-         str(tmp_path / 'out'), *options], capture_output=True, text=True, check=True)
+    done = run_script(repo_dir / 'tools/data/make_moving_actors.py', tmp_path / 'out',
+                      *options)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.endswith('3 videos written, 0 were there\n')
     assert '3/3' in done.stderr  # the progress bar
     settings = json.loads((tmp_path / 'out/settings.json').read_text())

@@ -26,7 +26,9 @@ def gradients_of_one(make: Make, clips: Tensor) -> Gradients:
 
 def gradients_of_two(make: Make, clips: Tensor, folder: Path) -> Gradients:
     """The same, each of two processes with half of the clips."""
-    mp.spawn(_rank, (make, clips, str(folder)), nprocs=2)
+    # forked, they need not import everything again
+    mp.start_processes(_rank, (make, clips, str(folder)), nprocs=2,
+                       start_method='fork')
     return torch.load(folder / 'grads.pth')
 
 
