@@ -1,6 +1,7 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """Pictures of what a model keeps, merges, attends to, and is told of motion."""
 from .animation import play_overlays, play_selection
+from .detection_picture import action_captions, draw_detections
 from .kept import KeptRegions, ScoreMaps
 from .merge_trace import MergedTokens, MergeTrace
 from .motion_overlays import (
@@ -17,11 +18,13 @@ from .rollout import AttentionRollout
 from .selection import SelectionRow, plot_selection
 from .token_steps import token_grid
 from .trace import SelectionTrace
+from .video_file import VideoFile
 
 __all__ = [
     'AttentionRollout', 'FieldOverlay', 'FrameOverlay', 'HeatOverlay', 'KeptRegions',
     'MergeOverlay', 'MergeTrace', 'MergedTokens', 'Overlay', 'PointRow', 'PointTrace',
     'ResidualOverlay', 'SampledPoints', 'ScoreMaps', 'SelectionRow', 'SelectionTrace',
-    'motion_overlays', 'moving_place', 'play_overlays', 'play_selection',
-    'plot_overlays', 'plot_points', 'plot_selection', 'token_fields', 'token_grid'
+    'VideoFile', 'action_captions', 'draw_detections', 'motion_overlays',
+    'moving_place', 'play_overlays', 'play_selection', 'plot_overlays', 'plot_points',
+    'plot_selection', 'token_fields', 'token_grid'
 ]
