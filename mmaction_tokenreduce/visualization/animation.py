@@ -99,7 +99,8 @@ def play_overlays(images: np.ndarray, overlays: Sequence[Overlay],
     with whole_file(path) as part, writer.saving(figure, part, DPI):
         for f, image in enumerate(images):
             t = f * frames // len(images)
-            names = [f'frame {f} of {len(images)}, token frame #{t}',
+            names = [f'frame {f} of {len(images)}, token frame '
+                     f'{overlays[0].caption(t)}',
                      *(overlay.name for overlay in overlays[1:])]
             for ax, overlay, name in zip(pictures, overlays, names, strict=True):
                 ax.clear()

@@ -27,7 +27,7 @@ class MergedTokens:
             product of the merges' weights. Sums to 1 for each token. Layers between
             the merges, which mix tokens too, are not part of it.
         tokens: (T, H, W) int64, the token that holds most of a patch, the first of
-            equals; -1 for patches that no token holds, as a selector dropped them.
+            equals; -1 for patches that no token holds, as they were dropped before.
         meta: (K, 3) int64, frame, row and column of the patch that a token stems from:
             the meta token's meta token, down to the patches.
     """
@@ -68,7 +68,7 @@ class MergedTokens:
 
 
 class MergeTrace(StepTrace):
-    """Records what a model merges while it runs, and selects before that.
+    """Records what a model merges while it runs, and selects or prunes before that.
 
     ::
 

@@ -60,6 +60,14 @@ class Overlay:
     def outline(self, ax: Axes, t: int, height: int, width: int) -> None:
         """Draw lines over an image of token frame t, of height x width pixels."""
 
+    def caption(self, t: int) -> str:
+        """Written below token frame t, on its left."""
+        return f'#{t}'
+
+    def count(self, t: int) -> str:
+        """Written below token frame t, on its right."""
+        return ''
+
     def legend(self) -> list[Patch]:
         """What the colours mean."""
         raise NotImplementedError  # abstract
@@ -222,8 +230,9 @@ def plot_overlays(images: np.ndarray, overlays: Sequence[Overlay],
             left = (width - columns * (side + GAP) + GAP) / 2 + column * (side + GAP)
             ax = sheet.axes(left, side, tall, line * (tall + CAPTION + GAP))
             show(ax, overlay, image, t)
-            ax.text(0, -0.06 / tall, f'#{t}', transform=ax.transAxes, va='top',
-                    fontsize=9)
+            style = dict(transform=ax.transAxes, va='top', fontsize=9)
+            ax.text(0, -0.06 / tall, overlay.caption(t), ha='left', **style)
+            ax.text(1, -0.06 / tall, overlay.count(t), ha='right', **style)
         sheet.top += strip
         if overlay.key_height:
             ax = sheet.axes(0, width, overlay.key_height)

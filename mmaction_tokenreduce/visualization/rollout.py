@@ -3,10 +3,10 @@
 
 Abnar and Zuidema, *Quantifying Attention Flow in Transformers*, ACL 2020, Sec. 3: of
 each layer the attention map, mean over heads, is averaged with the identity (the
-residual), and these are multiplied. A merge counts by its weights, a selection by what
-it keeps. Weights over the output are pulled back layer by layer, so that only products
-of a vector with a map are needed; maps are computed again from what the attention was
-given, as the fused attention of the hosts holds none.
+residual), and these are multiplied. A merge counts by its weights, a selection or a
+pruning by what it keeps. Weights over the output are pulled back layer by layer, so
+that only products of a vector with a map are needed; maps are computed again from what
+the attention was given, as the fused attention of the hosts holds none.
 
 Legend: B batch, T H W grid, N places of a frame, M tokens of a clip, E 1 with a class
 token, else 0.
@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..layers import KeyframePruning
 from ..models.backbones.reduced_vit import ReducedViT
 from ..models.backbones.timesformer_block import DividedLayer, JointLayer
-from ..models.backbones.vit_block import FusedBlock
+from ..models.backbones.vit_block import FusedAttention, FusedBlock
 from ..ops.grid import Size3
 from .token_steps import StepTrace
 
@@ -41,7 +42,7 @@ class AttentionRollout(StepTrace):
         model: Holds a ``ReducedTimeSformer`` or ``ReducedViT``, with reducers or not.
 
     Raises:
-        ValueError: If it holds neither.
+        ValueError: If it holds neither, or one whose output is not read as one token.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -58,6 +59,7 @@ class AttentionRollout(StepTrace):
             elif isinstance(module, FusedBlock):
                 self._attentions[module.attn] = JOINT
             elif isinstance(module, ReducedViT):
+                _check_output(module)
                 self._has_cls = False
                 self._first = not (module.return_feat_map or module.fc_norm is not None)
         if not self._attentions:
@@ -72,6 +74,10 @@ class AttentionRollout(StepTrace):
         return self
 
     def _see_attention(self, module: nn.Module, args: tuple) -> None:
+        if isinstance(module, FusedAttention) and len(args) > 2 and (
+                args[2] is not None):
+            raise ValueError('AttentionRollout: clips with padding (valid) are not '
+                             'followed: pass clips that are all image')
         self._seen.append((module, args[0].detach()))
 
     def heat(self, sample: int, thw: Size3) -> Tensor:
@@ -146,6 +152,17 @@ class AttentionRollout(StepTrace):
             return cls, _pull(patches.unsqueeze(0), attention, x)[0]
         row = _pull(torch.cat((cls.view(1), patches)).unsqueeze(0), attention, x)[0]
         return row[0], row[1:]
+
+
+def _check_output(host: ReducedViT) -> None:
+    if host.out_indices is not None:
+        raise ValueError(f'{type(host).__name__}: out_indices={host.out_indices} hands '
+                         'tokens to a detector, and attention is rolled out for the '
+                         'one token that a classifier reads')
+    if host.return_feat_map and any(isinstance(reducer, KeyframePruning)
+                                    and reducer.keep != 1 for reducer in host.reducers):
+        raise ValueError(f'{type(host).__name__}: return_feat_map=True restores pruned '
+                         'tokens, which attention roll-out does not follow')
 
 
 def _pull_space(cls: Tensor, patches: Tensor, attention: nn.Module,

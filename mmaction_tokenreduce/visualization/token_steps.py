@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..layers import Choice, GridReducer, TokenMerging
+from ..layers import Choice, GridReducer, KeyframePruning, TokenMerging
 from ..ops.grid import Size3
 from .watch import DecisionWatch
 
@@ -47,10 +47,11 @@ class MergeStep(NamedTuple):
 
 
 class SelectionStep(NamedTuple):
-    """One selection in one clip.
+    """One selection or pruning in one clip.
 
     Attributes:
-        places: (K, ) int64, which of the tokens were kept.
+        places: (K, ) int64, which of the tokens were kept, in the order in which they
+            stand after it.
         num_before: M.
     """
     places: Tensor
@@ -67,7 +68,8 @@ class SelectionStep(NamedTuple):
 
 
 class StepTrace(DecisionWatch):
-    """Base of the traces: records selections and merges of a model while it runs.
+    """Base of the traces: records selections, prunings and merges of a model while it
+    runs.
 
     Args:
         model: Any module that holds reducers.
@@ -76,7 +78,8 @@ class StepTrace(DecisionWatch):
     def __init__(self, model: nn.Module) -> None:
         # A ratio or share that leaves all tokens decides nothing.
         super().__init__([m for m in model.modules() if isinstance(m, GridReducer)
-                          or isinstance(m, TokenMerging) and m.ratio])
+                          or isinstance(m, TokenMerging) and m.ratio
+                          or isinstance(m, KeyframePruning) and m.keep != 1])
 
     def _see_call(self, module: nn.Module, args: tuple, output: tuple) -> None:
         what = self._decision
@@ -108,6 +111,10 @@ class StepTrace(DecisionWatch):
         """
         if isinstance(module, GridReducer):
             step, frames, batch = _selection(module, *what, sample)
+        elif isinstance(module, KeyframePruning):
+            batch, kept = what.index.shape
+            step = SelectionStep(what.index[sample:sample + 1].flatten().cpu(),
+                                 kept + what.dropped.shape[1])
         else:
             index, weight = (part.detach().cpu() for part in what)
             part = slice(sample, sample + 1)

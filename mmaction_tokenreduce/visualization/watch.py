@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from ..layers import Choice, Merge
+from ..layers import Choice, Merge, Pruning
 from ..layers.deformable_attention import Points
 
 __all__ = ['DecisionWatch']
@@ -30,7 +30,7 @@ class DecisionWatch:
     def clear(self) -> None:
         """Forget what was recorded; do so before another batch."""
         self._seen: list[Any] = []
-        self._decision: Choice | Merge | Points | None = None
+        self._decision: Choice | Merge | Points | Pruning | None = None
 
     def __enter__(self) -> 'DecisionWatch':
         for module in self._watched:
@@ -47,5 +47,5 @@ class DecisionWatch:
         self._handles = []
 
     def _see_decision(self, module: nn.Module, args: tuple,
-                      output: Choice | Merge | Points) -> None:
+                      output: Choice | Merge | Points | Pruning) -> None:
         self._decision = output

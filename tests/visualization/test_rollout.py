@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmaction_tokenreduce.layers import TokenMerging
+from mmaction_tokenreduce.layers import KeyframePruning, TokenMerging
 from mmaction_tokenreduce.models import ReducedTimeSformer, ReducedViT
 from mmaction_tokenreduce.models.backbones.timesformer_block import DividedLayer
 from mmaction_tokenreduce.visualization import AttentionRollout
@@ -14,6 +14,9 @@ SIZE = (3, T, 16, 16)
 MERGES = [dict(type='TokenMerging', before=1), dict(type='TokenMerging', before=2,
                                                     scope='clip')]
 SELECT = [dict(type='TemporalSelection', before=0, keep=0.67)]
+PRUNE = [dict(type='KeyframePruning', within=0, keep=0.7),
+         dict(type='KeyframePruning', within=1, keep=0.8)]
+MERGE = [dict(type='TokenMerging', before=2, scope='clip')]
 DIVIDED, JOINT = 'divided_space_time', 'joint_space_time'
 
 
@@ -111,6 +114,8 @@ def expected(seen, sample, extra):
             else:
                 weight = weight[sample]
             step = torch.block_diag(torch.eye(extra), weight)
+        elif isinstance(module, KeyframePruning):
+            step = torch.eye(len(total))[what.index[sample]]
         elif hasattr(module, 'choose'):
             index = what.index[sample]
             rows = [*range(extra)] + [extra + t * size + n for t in index.tolist()
@@ -140,12 +145,38 @@ def test_timesformer(kind, reducers):
 @pytest.mark.parametrize('reducers', [[], MERGES], ids=['dense', 'merged'])
 @pytest.mark.parametrize('mean', [True, False])
 def test_vit(mean, reducers):
+    check_vit(reducers, mean)
+
+
+@pytest.mark.parametrize('reducers', [PRUNE, SELECT + PRUNE[:1], PRUNE + MERGE,
+                                      [dict(PRUNE[0], unified=True, keep=0.5)]],
+                         ids=['pruned', 'selected', 'merged', 'unified'])
+def test_pruned_vit(reducers):
+    check_vit(reducers, True)
+
+
+def check_vit(reducers, mean):
     trace, seen = run(vit(reducers, use_mean_pooling=mean))
     for sample in range(2):
         rows = expected(seen, sample, 0)
         row = rows.mean(0) if mean else rows[0]
         torch.testing.assert_close(trace.heat(sample, (T, 2, 2)).flatten().float(), row,
                                    atol=1e-6, rtol=1e-4)
+
+
+def test_outputs_that_are_no_one_token_are_refused():
+    with pytest.raises(ValueError, match=r'out_indices=\(0, 2\) hands tokens to a '
+                                         'detector'):
+        AttentionRollout(vit(PRUNE, out_indices=(0, 2)))
+    with pytest.raises(ValueError, match='return_feat_map=True restores pruned tokens'):
+        AttentionRollout(vit(PRUNE, return_feat_map=True))
+    AttentionRollout(vit([], return_feat_map=True))
+    valid = torch.ones(1, 2, 2, dtype=torch.bool)
+    valid[0, 1] = False
+    model = vit(PRUNE).eval()
+    with torch.no_grad(), AttentionRollout(model), pytest.raises(
+            ValueError, match='clips with padding .* are not followed'):
+        model(torch.randn(1, *SIZE), valid)
 
 
 def test_uniform_attention_by_hand():

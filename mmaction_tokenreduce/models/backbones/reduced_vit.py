@@ -86,6 +86,15 @@ class ReducedViT(VisionTransformer):
             fuse_block(block)
         replace_linears(self, (nn.Linear, MMCVLinear))
 
+    def placed_reducers(self) -> list[tuple[str, int, nn.Module]]:
+        """``'before'`` or ``'within'``, the block, and the reducer, as they act."""
+        placed = [(block, key, reducer)
+                  for key, by_block in (('before', self._reducers_before),
+                                        ('within', self._reducers_within))
+                  for block, reducers in by_block.items() for reducer in reducers]
+        return [(key, block, reducer) for block, key, reducer in
+                sorted(placed, key=lambda place: place[:2])]
+
     def _check_outputs(self, prunes: bool) -> None:
         """Refuse outputs that exclude each other or that reducers do not leave."""
         name, wanted = type(self).__name__, self.out_indices
