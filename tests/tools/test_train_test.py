@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import run_ranks, run_script
 from mmengine.hooks import Hook
 from tiny_run import NUM_CLASSES, ROOT, forget_runs, write_config, write_data
 
@@ -161,7 +162,7 @@ def test_fine_tuning_a_model_of_other_classes(config, data, tmp_path):
 
 
 def test_command_lines_of_train_and_test(config, data):
-    trained = run_tool(sys.executable, ROOT / 'tools/train.py', config, '--seed', '0')
+    trained = run_script(ROOT / 'tools/train.py', config, '--seed', '0')
     assert trained.returncode == 0, trained.stderr
     work_dir = Path('work_dirs') / Path(config).stem
     assert (work_dir / 'epoch_2.pth').is_file()
@@ -200,16 +201,19 @@ def test_two_processes_on_the_cpu(config):
     first, second = torch.load('two/epoch_1.pth', weights_only=True)['random_state'][
         'ranks']
     assert not torch.equal(first['torch'], second['torch'])
-    resumed = run_tool('bash', script, config, 2, '--work-dir', 'again', *options,
-                       '--resume', 'two/epoch_1.pth')
-    assert resumed.returncode == 0, resumed.stderr
+    # test_dist_scripts says that the scripts start processes so
+    resumed = run_ranks(2, ROOT / 'tools/train.py', config, '--work-dir', 'again',
+                        *options, '--resume', 'two/epoch_1.pth', '--launcher',
+                        'pytorch')
+    assert [rank.returncode for rank in resumed] == [0, 0], resumed
     assert losses_logged('again') == losses_logged('two')[2:]
     torch.testing.assert_close(state_of('again/epoch_2.pth'),
                                state_of('two/epoch_2.pth'), rtol=0, atol=0)
 
-    tested = run_tool('bash', ROOT / 'tools/dist_test.sh', config, 'two/epoch_2.pth', 2)
-    assert tested.returncode == 0, tested.stderr
-    assert printed('acc/top1', tested.stdout) == printed('acc/top1', done.stdout)
+    tested = run_ranks(2, ROOT / 'tools/test.py', config, 'two/epoch_2.pth',
+                       '--launcher', 'pytorch')
+    assert [rank.returncode for rank in tested] == [0, 0], tested
+    assert printed('acc/top1', tested[0].stdout) == printed('acc/top1', done.stdout)
 
 
 def test_a_mistake_in_a_process_of_its_own():

@@ -3,15 +3,13 @@
 
 The data set and the metric are mmaction2's own.
 """
-import os
 import re
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from forked import run_ranks
 from mmengine.hooks import Hook
 from tiny_run import ROOT, forget_runs
 
@@ -167,14 +165,11 @@ def test_amp_trains_and_tests(config):
 
 
 def test_two_processes_measure_what_one_does(config):
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable}
-    environment.pop('PYTHONPATH', None)
-    done = subprocess.run(
-        ['bash', str(ROOT / 'tools/dist_train.sh'), config, '2', '--work-dir', 'two',
-         '--seed', '0', '--cfg-options', 'train_cfg.max_epochs=1',
-         'train_cfg.val_interval=1'],
-        capture_output=True, text=True, env=environment, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    shown = float(re.findall(rf'{METRIC}: (\S+)', done.stdout)[-1])
+    ranks = run_ranks(
+        2, ROOT / 'tools/train.py', config, '--work-dir', 'two', '--seed', '0',
+        '--launcher', 'pytorch', '--cfg-options', 'train_cfg.max_epochs=1',
+        'train_cfg.val_interval=1')
+    assert [rank.returncode for rank in ranks] == [0, 0], ranks
+    shown = float(re.findall(rf'{METRIC}: (\S+)', ranks[0].stdout)[-1])
     metric = measure(config, 'two/epoch_1.pth')[METRIC]
     assert 0 < metric == pytest.approx(shown, abs=1e-4)
