@@ -216,6 +216,72 @@ def average_precision_without_truth() -> bool:
     return True
 
 
+def load_sharded_optimizer() -> bool:
+    """Let a fully sharded run (FSDP) resume its optimiser.
+
+    Breaks: resuming with mmengine's ``FSDPStrategy``, which passes the arguments of
+    ``FullyShardedDataParallel.optim_state_dict_to_load`` in the order of torch 2.0
+    (TypeError: unhashable type: 'dict').
+    Upstream: mmengine 0.10.7, ``_strategy/fsdp.py``; no issue known.
+    Can go: when mmengine passes them by name.
+
+    Returns:
+        bool: Whether the method was replaced in this call.
+    """
+    from mmengine._strategy import FSDPStrategy
+    if getattr(FSDPStrategy.load_optim_state_dict, 'passes_names', False):
+        return False
+
+    def load_optim_state_dict(self: Any, state_dict: dict) -> None:
+        optimizer = self.optim_wrapper.optimizer
+        self.optim_wrapper.load_state_dict(
+            torch.distributed.fsdp.FullyShardedDataParallel.optim_state_dict_to_load(
+                model=self.model, optim=optimizer, optim_state_dict=state_dict))
+
+    load_optim_state_dict.passes_names = True
+    FSDPStrategy.load_optim_state_dict = load_optim_state_dict
+    return True
+
+
+def keep_epoch_of_checkpoint() -> bool:
+    """Have FlexibleRunner store the epoch and iteration that it is told.
+
+    Breaks: resuming a run of a ``FlexibleRunner`` with ``save_best``. A new best makes
+    the hook save the epoch's checkpoint again after validation, with its epoch in
+    ``meta``; the runner puts the next one there, and a resumed run skips an epoch.
+    Upstream: mmengine 0.10.7, ``FlexibleRunner.save_checkpoint`` (``Runner`` keeps
+    them); no issue known.
+    Can go: when it uses ``meta.setdefault`` as ``Runner`` does.
+
+    Returns:
+        bool: Whether the method was wrapped in this call.
+    """
+    from mmengine.runner import FlexibleRunner
+    original = FlexibleRunner.save_checkpoint
+    if getattr(original, 'keeps_epoch', False):
+        return False
+
+    @functools.wraps(original)
+    def save_checkpoint(self: Any, *args: Any, meta: dict | None = None,
+                        **kwargs: Any) -> None:
+        told = {key: meta[key] for key in ('epoch', 'iter') if key in (meta or {})}
+        save = self.strategy.save_checkpoint
+
+        def save_as_told(*, extra_ckpt: dict, **options: Any) -> None:
+            extra_ckpt['meta'].update(told)
+            save(extra_ckpt=extra_ckpt, **options)
+
+        self.strategy.save_checkpoint = save_as_told
+        try:
+            original(self, *args, meta=meta, **kwargs)
+        finally:
+            del self.strategy.save_checkpoint
+
+    save_checkpoint.keeps_epoch = True
+    FlexibleRunner.save_checkpoint = save_checkpoint
+    return True
+
+
 def apply() -> list[str]:
     """Run every entry that is not tied to a distributed run; safe to repeat.
 
@@ -224,7 +290,8 @@ def apply() -> list[str]:
     """
     entries = (add_drn_stand_ins, allow_mmengine_checkpoints,
                read_downloads_weights_only, score_heads_in_float32,
-               average_precision_without_truth)
+               average_precision_without_truth, load_sharded_optimizer,
+               keep_epoch_of_checkpoint)
     return [entry.__name__ for entry in entries if entry()]
 
 
@@ -273,14 +340,28 @@ def cpu_model_wrapper(cfg: Any) -> None:
 
     Breaks: a distributed run on CPU, after ``init_cpu_distributed``: mmengine passes
     ``device_ids=[LOCAL_RANK]`` to ``DistributedDataParallel``, which refuses them for
-    a model on the CPU.
-    Upstream: mmengine 0.10.7, ``Runner.wrap_model``; no issue known.
+    a model on the CPU, and ``device_id=LOCAL_RANK`` to FSDP, which finds no device.
+    Upstream: mmengine 0.10.7, ``Runner.wrap_model`` and ``_wrap_model`` of its
+    strategies; no issue known.
     Can go: when mmengine passes device ids for devices only.
 
     Args:
-        cfg (mmengine.Config): The run's config; ``model_wrapper_cfg`` is set in place,
-            as mmengine would have wrapped the model otherwise.
+        cfg (mmengine.Config): The run's config; ``model_wrapper_cfg``, or for a
+            FlexibleRunner ``strategy.model_wrapper``, is set in place, as mmengine
+            would have wrapped the model otherwise.
     """
+    if cfg.get('runner_type') == 'FlexibleRunner':
+        if cfg.get('strategy') is None:
+            cfg.strategy = dict(type='DDPStrategy')
+        if cfg.strategy.type == 'FSDPStrategy':
+            wrapper = cfg.strategy.get('model_wrapper') or dict(
+                type='MMFullyShardedDataParallel')
+            cfg.strategy.model_wrapper = dict(wrapper, device_id='cpu')
+        elif cfg.strategy.type == 'DDPStrategy':
+            wrapper = cfg.strategy.get('model_wrapper') or dict(
+                type='MMDistributedDataParallel', broadcast_buffers=False)
+            cfg.strategy.model_wrapper = dict(wrapper, device_ids=None)
+        return
     if cfg.get('model_wrapper_cfg') is None:
         cfg.model_wrapper_cfg = dict(
             type='MMDistributedDataParallel',

@@ -15,8 +15,14 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 from mmengine.runner.base_loop import BaseLoop
 from torch import nn
+from torch.distributed.fsdp import (
+    FullStateDictConfig,
+    FullyShardedDataParallel,
+    StateDictType,
+)
 
 WRAPPER_PREFIX = 'module.'
+FSDP_PREFIX = '_fsdp_wrapped_module.'
 
 
 class Mismatch(NamedTuple):
@@ -38,7 +44,8 @@ def compare_state(model: nn.Module, state: dict[str, Any]) -> Mismatch:
     as what they become. Like mmengine, it lets ``num_batches_tracked`` be missing.
 
     Args:
-        model (nn.Module): The bare model.
+        model (nn.Module): The bare model, or one in shards (FSDP): then all ranks
+            have to compare, since each of them gathers the weights of all.
         state (dict): Values by key; it is not changed.
 
     Returns:
@@ -46,9 +53,12 @@ def compare_state(model: nn.Module, state: dict[str, Any]) -> Mismatch:
     """
     state = dict(state)
     for name, module in model.named_modules():
+        if isinstance(module, FullyShardedDataParallel):
+            continue  # its hooks prepare for loading, which does not follow here
+        name = f'{name}.'.replace(FSDP_PREFIX, '') if name else ''
         for hook in module._load_state_dict_pre_hooks.values():
-            hook(state, f'{name}.' if name else '', {}, True, [], [], [])
-    own = model.state_dict()
+            hook(state, name, {}, True, [], [], [])
+    own = _state_of(model)
     missing = [key for key in own
                if key not in state and not key.endswith('num_batches_tracked')]
     unexpected = [key for key in state if key not in own]
@@ -58,6 +68,16 @@ def compare_state(model: nn.Module, state: dict[str, Any]) -> Mismatch:
         and state[key].shape != value.shape
     ]
     return Mismatch(missing, unexpected, reshaped)
+
+
+def _state_of(model: nn.Module) -> dict[str, Any]:
+    """The model's state dict; of a model in shards the whole one, on every rank."""
+    if not isinstance(model, FullyShardedDataParallel):
+        return model.state_dict()
+    with FullyShardedDataParallel.state_dict_type(
+            model, StateDictType.FULL_STATE_DICT,
+            FullStateDictConfig(rank0_only=False)):
+        return model.state_dict()
 
 
 def first_few(entries: Sequence[str], limit: int = 3) -> str:
@@ -144,7 +164,8 @@ class CheckLoadHook(Hook):
         state = {key.removeprefix(WRAPPER_PREFIX): value
                  for key, value in stored.items()}
         model = runner.model
-        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        while (is_model_wrapper(model) or isinstance(model, BaseTTAModel)) and (
+                not isinstance(model, FullyShardedDataParallel)):
             model = model.module
         mismatch = compare_state(model, state)
         if isinstance(runner._train_loop, BaseLoop) and not runner._resume:
