@@ -12,6 +12,7 @@ from unittest import mock
 
 import torch
 import yaml
+from fewer_blocks import MVIT_SMALL, shorten
 from mmaction.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -85,34 +86,17 @@ class Cost(NamedTuple):
         return cls(counted.flops, counted.params, selecting)
 
 
-# Hosts with many equal blocks: one with eight (pairs) fewer, and the one that is left.
-SHORTER = {
-    'small': (dict(embed_dims=96, num_layers=8, num_heads=1,
-                   downscale_indices=[1, 3, 6]), 'backbone.blocks.4.'),
-    'base': (dict(embed_dims=128, depths=[2, 2, 2, 2], num_heads=[4, 8, 16, 32]),
-             'backbone.layers.2.blocks.'),
-}
-
-
 def cost(cfg: Config) -> Cost:
-    """Cost of a config's model, from one with fewer blocks where some are equal.
-
-    Nine blocks of MViT-B from block 4 on are equal if nothing selects after that, and
-    nine pairs in the third stage of VideoSwin-B; one of them is built and counted.
-    """
-    backbone = cfg.model.backbone
-    places = [reducer.get('before', 0) for reducer in backbone.get('reducers', ())]
-    if str(backbone.get('arch')) not in SHORTER or max(places, default=0) > 4:
-        return Cost.of(full_count(cfg))
+    """Cost of a config's model, from one with fewer blocks where some are equal."""
     cfg = copy.deepcopy(cfg)
-    cfg.model.backbone.arch, repeated = SHORTER[backbone.arch]
+    repeated = shorten(cfg.model.backbone)
     counted = full_count(cfg)
-    equal = [part for name, part in counted.parts.items()
-             if f'{name}.'.startswith(repeated)]
     short = Cost.of(counted)
+    more = [(times - 1, part) for start, times in repeated.items()
+            for name, part in counted.parts.items() if f'{name}.'.startswith(start)]
     return short._replace(
-        flops=short.flops + 8 * sum(part.flops for part in equal),
-        params=short.params + 8 * sum(part.params for part in equal))
+        flops=short.flops + sum(times * part.flops for times, part in more),
+        params=short.params + sum(times * part.params for times, part in more))
 
 
 def full_count(cfg: Config) -> Complexity:
@@ -131,29 +115,37 @@ def full_count(cfg: Config) -> Complexity:
 def _count(what: str) -> Complexity:
     model = json.loads(what)
     shape = model.pop('shape')
-    recognizer = build(Config(dict(model=model)))
+    with on_meta():
+        recognizer = build(Config(dict(model=model)))
     # The meta device: the same count without arithmetic. A trace notes the stack of
     # every operation; in a thread of its own pytest's frames are not among them.
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(
-            count_complexity, recognizer.to('meta'),
+            count_complexity, recognizer,
             torch.empty(1, *shape, device='meta'), recognizer_forward, 4).result()
 
 
-def shrink(cfg: Config) -> tuple[int, int, int, int]:
+def shrink(cfg: Config, fewer: bool = False) -> tuple[int, int, int, int]:
     """Make the same model small enough to train a step in a test.
+
+    Args:
+        cfg: Changed in place.
+        fewer: Leave one block of equal ones, see `shorten`.
 
     Returns:
         The (C, T, H, W) of a view for it.
     """
     backbone, head = cfg.model.backbone, cfg.model.cls_head
     head = head.get('head', head)  # that of verb and noun
-    if backbone.get('arch') == 'small':
-        backbone.arch = dict(embed_dims=8, num_layers=16, num_heads=1,
-                             downscale_indices=[1, 3, 14])
+    small = backbone.get('arch') == 'small'
+    if fewer:
+        shorten(backbone)
+    if small:
+        arch = backbone.arch if fewer else MVIT_SMALL
+        backbone.arch = dict(arch, embed_dims=8)
         head.in_channels = 64
         return (3, backbone.get('temporal_size', 16), 64, 64)
-    if backbone.get('arch') == 'base':
+    if 'Swin' in backbone.type:
         backbone.update(
             arch=dict(embed_dims=8, depths=[2, 1, 1, 1], num_heads=[1, 1, 2, 2]),
             window_size=(backbone.window_size[0], 2, 2), pretrained2d=False,
@@ -161,6 +153,11 @@ def shrink(cfg: Config) -> tuple[int, int, int, int]:
         head.in_channels = 64
         return (3, 32, 32, 32)
     if backbone.type in ('ReducedTimeSformer', 'TimeSformer', 'DVTTimeSformer'):
+        backbone.update(embed_dims=16, num_heads=2, img_size=64)
+        head.in_channels = 16
+        return (3, backbone.num_frames, 64, 64)
+    if backbone.type.endswith(('ReducedViT', 'VisionTransformer')) and (
+            backbone.img_size > 64):
         backbone.update(embed_dims=16, num_heads=2, img_size=64)
         head.in_channels = 16
         return (3, backbone.num_frames, 64, 64)

@@ -4,13 +4,13 @@ import copy
 from functools import cache
 
 import pytest
-import torch
 from config_files import (
     CONFIGS,
     ROOT,
     Cost,
     check_entry,
     check_index,
+    full_count,
     load,
     metafile,
     table_rows,
@@ -48,9 +48,15 @@ def cost(name):
         twin.model.cls_head = dict(head.head, num_classes=400, average_clips='prob')
     else:
         twin.model.cls_head.num_classes = 400
-    with torch.device('meta'):  # initial values take longer than the count
-        counted = count(twin)
+    counted = count(twin)
     return Cost(counted.flops - fewer * width, counted.params - fewer * (width + 1))
+
+
+@pytest.mark.parametrize('name', ['timesformer_stms_8f_ssv2', 'mvit_st_k400'])
+def test_counting_fewer_blocks_gives_what_the_whole_model_does(name):
+    cfg = load(f'configs/dvt/{name}.py')
+    counted = Cost.of(full_count(cfg))
+    assert counted == count(cfg) == cost(name)
 
 
 @pytest.mark.parametrize('name', TABLE_2)
