@@ -141,7 +141,7 @@ def set_common(cfg: Config, args: argparse.Namespace) -> None:
         compat.cpu_model_wrapper(cfg)
 
 
-def set_amp(cfg: Config, wanted: bool) -> None:
+def set_amp(cfg: Config, wanted: bool, device: str | None = None) -> None:
     """Choose the optimiser wrapper for mixed precision.
 
     A config that asks for ``AmpOptimWrapper`` by itself is served on the CPU too.
@@ -149,6 +149,7 @@ def set_amp(cfg: Config, wanted: bool) -> None:
     Args:
         cfg (Config): The config, changed in place.
         wanted (bool): Whether ``--amp`` was given.
+        device (str, optional): Where the model runs. Defaults to mmengine's choice.
 
     Raises:
         ConfigError: If the config's optimiser wrapper is none that has a counterpart
@@ -161,12 +162,13 @@ def set_amp(cfg: Config, wanted: bool) -> None:
     if kind not in AMP_WRAPPERS:
         raise ConfigError(f'--amp does not go with optim_wrapper.type={kind}, only '
                           f'with {", ".join(AMP_WRAPPERS)}')
-    if get_device() in AMP_DEVICES:
+    device = device or get_device()
+    if device in AMP_DEVICES:
         wrapper.type = 'AmpOptimWrapper'
         wrapper.setdefault('loss_scale', 'dynamic')
         return
-    if get_device() != 'cpu':
-        raise ConfigError(f'mixed precision is not supported on {get_device()}')
+    if device != 'cpu':
+        raise ConfigError(f'mixed precision is not supported on {device}')
     wrapper.type = 'CPUAmpOptimWrapper'
     for key in ('loss_scale', 'dtype', 'use_fsdp'):
         wrapper.pop(key, None)

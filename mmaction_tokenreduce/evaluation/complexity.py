@@ -22,7 +22,8 @@ from ..models.detectors import EVAD
 from .flop_handles import HANDLES, SHOWN_OPS, TRIVIAL_OPS
 from .meta_convolutions import RecordedConvolutions
 
-__all__ = ['Complexity', 'Part', 'count_complexity', 'recognizer_forward']
+__all__ = ['Complexity', 'Part', 'align_columns', 'count_complexity',
+           'recognizer_forward', 'recognizer_inputs']
 
 # Calls a model on its inputs; for models that are not called with tensors alone.
 Forward = Callable[..., Any]
@@ -96,14 +97,15 @@ class Complexity:
         beside += [(name, f'{flops / 1e9:.4f}') for name, flops in self.apart.items()]
         missed = [('not counted', 'calls')]
         missed += [(name, str(calls)) for name, calls in self.not_counted.items()]
-        blocks = [_align(rows), _align(kinds)]
+        blocks = [align_columns(rows), align_columns(kinds)]
         if self.apart:
-            blocks.append(_align(beside))
-        blocks.append(_align(missed) if self.not_counted else 'not counted: nothing')
+            blocks.append(align_columns(beside))
+        blocks.append(align_columns(missed) if self.not_counted
+                      else 'not counted: nothing')
         return '\n\n'.join(blocks)
 
 
-def _align(rows: list[tuple[str, ...]]) -> str:
+def align_columns(rows: list[tuple[str, ...]]) -> str:
     """Columns of text: the first to the left, numbers to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
@@ -123,14 +125,31 @@ def recognizer_forward(model: nn.Module, clips: Tensor) -> Any:
             detector EVAD: persons, boxes and actions.
         clips: (B, C, T, H, W).
     """
+    inputs = recognizer_inputs(model, clips)
     if isinstance(model, EVAD):
-        return model(clips)
+        return model(inputs)
+    stage = 'head' if model.with_cls_head else 'neck'
+    return model(inputs, mode='tensor', stage=stage)
+
+
+def recognizer_inputs(model: nn.Module, clips: Tensor) -> Tensor | dict[str, Tensor]:
+    """Clips as a model takes them, see ``recognizer_forward``.
+
+    Args:
+        model: See there.
+        clips: (B, C, T, H, W).
+
+    Returns:
+        The clips, for a recogniser (B, 1, C, T, H, W); with motion of zeros in a dict
+        for one that takes motion.
+    """
+    if isinstance(model, EVAD):
+        return clips
     inputs = clips.unsqueeze(1)
     if isinstance(model, MMRecognizer3D):
         motion = model.backbone.deformable.no_motion(clips)
         inputs = dict(imgs=inputs, motion=motion.unsqueeze(1))
-    stage = 'head' if model.with_cls_head else 'neck'
-    return model(inputs, mode='tensor', stage=stage)
+    return inputs
 
 
 def count_complexity(model: nn.Module,

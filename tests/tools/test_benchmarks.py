@@ -5,8 +5,11 @@ import json
 import runpy
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import pytest
 from torch.testing import assert_close
+
+from mmaction_tokenreduce.datasets.moving_square import MovingSquare, encode
 
 
 @pytest.fixture
@@ -20,75 +23,130 @@ def tool(repo_dir, monkeypatch):
 
 
 @pytest.fixture
-def training(repo_dir, monkeypatch):
-    """tools/benchmark_training.py, whose functions other processes import."""
-    monkeypatch.syspath_prepend(str(repo_dir / 'tools'))
-    return importlib.import_module('benchmark_training')
+def benchmark(tool):
+    """tools/benchmark.py: what it wrote for some options."""
+    main = tool('benchmark.py').main
+
+    def run(tmp_path, *options):
+        main([*options, '--json', str(tmp_path / 'result.json')])
+        return json.loads((tmp_path / 'result.json').read_text())
+
+    return run
 
 
-def test_models_in_turns(tool, repo_dir, capsys):
-    configs = [str(repo_dir / f'configs/demo/mvit_{name}.py')
-               for name in ('dense', 'stts')]
-    tool('benchmark.py').main([*configs, '--turns', '3', '--json'])
-    result = json.loads(capsys.readouterr().out)
-    dense, stts = result['models']['mvit_dense'], result['models']['mvit_stts']
-    assert dense['times_as_fast'] == 1 and dense['selector_share'] == 0
-    assert 0 < stts['selector_share'] < 1 and stts['ms'] > 0
-    assert stts['gflops_promise'] == pytest.approx(dense['gflops'] / stts['gflops'])
-    tool('benchmark.py').main([*configs, '--turns', '1'])
-    assert 'times as fast' in capsys.readouterr().out
+@pytest.fixture
+def demo(repo_dir):
+    return lambda name: str(repo_dir / f'configs/demo/{name}.py')
 
 
-def test_parts_of_a_detector(tool, repo_dir, capsys):
-    configs = [str(repo_dir / 'configs/demo/evad_moving_actors.py'),
-               str(repo_dir / 'configs/demo/mvit_dense.py')]
-    tool('benchmark.py').main([configs[0], '--turns', '2', '--json'])
-    row = json.loads(capsys.readouterr().out)['models']['evad_moving_actors']
+def test_models_in_turns(benchmark, demo, tmp_path, capsys):
+    picture = tmp_path / 'time.png'
+    result = benchmark(tmp_path, demo('mvit_dense'), demo('mvit_stts'), '--turns', '3',
+                       '--batch', '1', '2', '--floor', '--no-memory', '--accuracy',
+                       'mvit_stts=0.9', '--plot', str(picture))
+    assert [(row['model'], row['batch']) for row in result['rows']] == [
+        (name, batch) for batch in (1, 2) for name in ('mvit_dense', 'mvit_stts')]
+    for dense, stts in (result['rows'][:2], result['rows'][2:]):
+        assert dense['times_as_fast'] == 1 and dense['selector_share'] == 0
+        assert 0 < stts['selector_share'] < 1 and stts['ms'] > 0
+        assert stts['gflops_promise'] == pytest.approx(dense['gflops'] / stts['gflops'])
+        assert stts['gflops_promise'] == pytest.approx(2.04, abs=0.01)
+        assert stts['promise_reached'] == pytest.approx(
+            stts['times_as_fast'] / stts['gflops_promise'])
+        assert stts['floor_reached'] == pytest.approx(
+            stts['floor_times_as_fast'] / stts['gflops_promise'])
+        for row in dense, stts:
+            assert row['fused_attention'] == 4  # one of each block
+            assert row['ms_quartiles'][0] <= row['ms'] <= row['ms_quartiles'][1]
+            assert row['clips_per_s'] == pytest.approx(1e3 * row['batch'] / row['ms'])
+            assert 0 < row['floor_ms'] < 1.5 * row['ms'] and row['part_shares'] == {}
+    table = capsys.readouterr().out
+    assert 'times as fast' in table and 'localiser' not in table
+    assert 'inference, float32, medians of 3 turns' in table
+    assert result['machine']['processor'] in table
+    assert result['accuracy'] == dict(metric='accuracy', values=dict(mvit_stts=0.9))
+    image = plt.imread(picture)
+    assert image.shape[1] > 1.9 * image.shape[0]  # two panels
+    assert image[..., :3].std() > 0.05
+
+
+def test_parts_of_a_detector(benchmark, demo, tmp_path, capsys):
+    row, = benchmark(tmp_path, demo('evad_moving_actors'), '--turns', '2', '--amp',
+                     '--no-memory')['rows']
     assert set(row['part_shares']) == {'encoder', 'localiser', 'decoder'}
     assert all(share > 0.02 for share in row['part_shares'].values())
     assert 0.9 < sum(row['part_shares'].values()) < 1.1
     assert 0 < row['selector_share'] < row['part_shares']['encoder']
-    tool('benchmark.py').main([configs[0], '--turns', '1'])
-    assert 'localiser' in capsys.readouterr().out
-    tool('benchmark.py').main([configs[1], '--turns', '1'])
-    assert 'localiser' not in capsys.readouterr().out
+    assert row['precision'] == 'bfloat16'
+    table = capsys.readouterr().out
+    assert 'localiser' in table and 'floor' not in table and 'MiB' not in table
 
 
-def test_training_of_detectors(training, repo_dir, capsys):
-    config = str(repo_dir / 'configs/demo/evad_moving_actors.py')
-    options = ['--turns', '2', '--actors', '2', '--shape', '3', '8', '64', '64']
-    training.main([config, *options, '--json'])
-    result = json.loads(capsys.readouterr().out)
-    row = result['models']['evad_moving_actors']
-    assert row['seconds'] > 0 and row['share_of_time'] == 1
+def test_training_of_detectors(benchmark, demo, tmp_path, capsys):
+    row, = benchmark(tmp_path, demo('evad_moving_actors'), '--train', '--turns', '1',
+                     '--actors', '2', '--shape', '3', '8', '64', '64')['rows']
+    assert row['ms'] > 0 and row['times_as_fast'] == 1
     assert row['mb'] > 1 and row['share_of_memory'] == 1
-    assert 'share of memory' in training.as_table(result)
+    table = capsys.readouterr().out
+    assert 'training step, 1x3x8x64x64, float32' in table and 'share of memory' in table
 
 
-@pytest.mark.parametrize('options,message', [
-    (['{dense}'], 'only EVAD is trained here'),
-    (['{evad}', '--batch', '0'], '--batch, --turns and --actors take numbers of at '
-     'least 1'),
-    (['{evad}', '--shape', '3', '8', '0', '64'], '--shape takes sizes of at least 1')])
-def test_mistakes_of_the_training_benchmark(training, repo_dir, capsys, options,
-                                            message):
-    paths = {key: str(repo_dir / f'configs/demo/{name}.py') for key, name in
-             dict(dense='mvit_dense', evad='evad_moving_actors').items()}
-    with pytest.raises(SystemExit) as stop:
-        training.main([word.format(**paths) for word in options])
-    assert stop.value.code == 2 and message in capsys.readouterr().err
+@pytest.mark.parametrize('name', ['mvit_stts', 'dvt_motion'])
+def test_training_of_classifiers(benchmark, demo, tmp_path, name):
+    row, = benchmark(tmp_path, demo(name), '--train', '--amp', '--turns', '1',
+                     '--floor', '--no-memory')['rows']
+    assert row['precision'] == 'bfloat16' and row['floor_ms'] > 0
+    assert row['products']['convolution_backward'] > 0
+    assert row['selector_share'] is None and row['part_shares'] == {}
+
+
+def test_loading_apart(benchmark, demo, tmp_path, capsys):
+    video = encode(tmp_path / 'video.mp4', MovingSquare((1, 0), frames=40, size=64)
+                   .frames)
+    (tmp_path / 'list.txt').write_text(f'{video} 0\n')
+    short = ['--turns', '1', '--no-memory']
+    data = [benchmark(tmp_path, demo('vit_dense'), *short, '--data', video)['data'],
+            benchmark(tmp_path, demo('vit_dense'), *short, '--data', '--cfg-options',
+                      f'test_dataloader.dataset.ann_file={tmp_path}/list.txt',
+                      'test_dataloader.dataset.data_prefix.video=')['data']]
+    for row in (rows['vit_dense'] for rows in data):
+        assert row['views'] == 1
+        assert row['samples_per_s'] == pytest.approx(1e3 / row['ms'])
+    assert 'loading a sample, one process' in capsys.readouterr().out
+
+
+def test_accuracies_of_the_metafile(repo_dir, monkeypatch):
+    monkeypatch.syspath_prepend(str(repo_dir / 'tools'))
+    report = importlib.import_module('_benchmark_report')
+    paths = {name: str(repo_dir / f'configs/{name}.py') for name in (
+        'stts/mvit_dense_k400', 'stts/mvit_t06_s09_k400',
+        'stts/mvit_dense_mmaction2_k400', 'evad/vit_base_224_ava', 'demo/mvit_dense')}
+    assert report.known_accuracies(paths, None) == dict(
+        metric='Top 1 Accuracy (paper)',
+        values={'stts/mvit_dense_k400': 78.4, 'stts/mvit_t06_s09_k400': 77.5})
 
 
 @pytest.mark.parametrize('options,message', [
     (['nothing.py'], 'nothing.py not found'),
     (['{dense}', '{dense}'], 'two configs of the same name'),
     (['{dense}', '--shape', '3', '0', '64', '64'], '--shape takes sizes of at least 1'),
-    (['{dense}', '--turns', '0'], '--turns and --batch take numbers of at least 1'),
+    (['{dense}', '--turns', '0'], '--turns takes numbers of at least 1, got 0'),
+    (['{dense}', '--batch', '2', '0'], '--batch takes numbers of at least 1'),
+    (['{dense}', '--batch', '2', '2'], '--batch takes each size once'),
+    (['{evad}', '--actors', '0'], '--actors takes numbers of at least 1'),
+    (['{dense}', '--plot', 'time.doc'], 'time.doc: the file must end in one of'),
+    (['{dense}', '--accuracy', 'x=1'], 'NAME must be one of mvit_dense'),
+    (['{dense}', '--accuracy', 'mvit_dense=x'], 'VALUE must be a number'),
+    (['{dense}', '--data', 'gone.mp4'], 'gone.mp4 cannot be read: no such file'),
+    (['{dense}', '--data', '--cfg-options',
+      'test_dataloader.dataset.ann_file=gone.txt'], 'gone.txt not found'),
+    (['{dense}', '--train', '--amp', '--cfg-options', 'optim_wrapper.type=MyWrapper'],
+     '--amp does not go with optim_wrapper.type=MyWrapper'),
 ])
-def test_mistakes(tool, repo_dir, capsys, options, message):
-    dense = str(repo_dir / 'configs/demo/mvit_dense.py')
+def test_mistakes(tool, demo, capsys, options, message):
+    paths = dict(dense=demo('mvit_dense'), evad=demo('evad_moving_actors'))
     with pytest.raises(SystemExit) as stop:
-        tool('benchmark.py').main([word.format(dense=dense) for word in options])
+        tool('benchmark.py').main([word.format(**paths) for word in options])
     assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
