@@ -19,6 +19,7 @@ from mmaction_tokenreduce.engine.hooks.check_load_hook import (
 )
 from mmaction_tokenreduce.engine.user_errors import ConfigError
 from mmaction_tokenreduce.layers import SelectionError
+from mmaction_tokenreduce.models.detectors import EVAD
 
 Recognizer = Recognizer3D | MMRecognizer3D
 MOTION_KEYS = ('imgs', 'motion')
@@ -156,19 +157,22 @@ def takes_motion(model: Recognizer) -> bool:
     return isinstance(model, MMRecognizer3D)
 
 
-def check_recognizer(model: torch.nn.Module, config: Config, path: str) -> None:
-    """Refuse what takes no clips.
+def detects(model: torch.nn.Module, config: Config, path: str) -> bool:
+    """Whether a model is a detector, rather than a recogniser.
 
     Raises:
-        ConfigError: If it is no 3D recogniser.
+        ConfigError: If it is neither.
     """
+    if isinstance(model, EVAD):
+        return True
     if not isinstance(model, Recognizer):
         raise ConfigError(f'config file {path}: model.type={config.model.type}: only '
-                          'Recognizer3D, MMRecognizer3D and their subclasses can be '
-                          'drawn')
+                          'Recognizer3D, MMRecognizer3D, EVAD and their subclasses can '
+                          'be drawn')
+    return False
 
 
-def load_weights(model: Recognizer, checkpoint: str, path: str) -> None:
+def load_weights(model: torch.nn.Module, checkpoint: str, path: str) -> None:
     """Give a model the weights of a checkpoint.
 
     Args:

@@ -1,17 +1,21 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """The kinds of pictures that tools/visualize_tokens.py draws of one run of a model."""
 import argparse
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from _clips import Clip, Recognizer, takes_motion
+from _detection_picture import DetectionPicture
+from _keyframe_clip import KeyframeClip
+from _picture import MOVING, STILLS, VIDEO, Picture
+from torch import nn
 
 from mmaction_tokenreduce.engine.user_errors import ConfigError
-from mmaction_tokenreduce.layers import GridReducer, TokenMerging
+from mmaction_tokenreduce.layers import GridReducer, KeyframePruning, TokenMerging
 from mmaction_tokenreduce.layers.deformable_attention import DeformableAttention
+from mmaction_tokenreduce.models.detectors import EVAD
 from mmaction_tokenreduce.visualization import (
     AttentionRollout,
     FieldOverlay,
@@ -22,6 +26,8 @@ from mmaction_tokenreduce.visualization import (
     Overlay,
     PointRow,
     PointTrace,
+    PrunedGrid,
+    PruningTrace,
     SampledPoints,
     SelectionRow,
     SelectionTrace,
@@ -32,42 +38,55 @@ from mmaction_tokenreduce.visualization import (
     plot_overlays,
     plot_points,
     plot_selection,
+    pruning_overlays,
     token_fields,
     token_grid,
 )
 from mmaction_tokenreduce.visualization.point_trace import MAPS, MULTI_SCALE
 
-STILLS, MOVING = ('.png', '.pdf', '.svg'), '.gif'
 NUM_TOKENS = 8
+FOR_DETECTORS = 'time', 'score_thr', 'person_thr'
 
 
-class Picture:
-    """What is drawn: first the model runs within ``traces``, then comes ``look``.
+def choose_pictures(model: nn.Module, args: argparse.Namespace,
+                    names: Mapping[int, str]) -> list[Picture]:
+    """What is drawn of a model: of a recogniser one picture, of a detector two, of its
+    tokens and of what it finds, or the one that ``--detections`` or ``--out`` names.
 
-    Attributes:
-        suffixes: Files that it can be written to.
-        tag: At the end of the names of its files.
-        traces: What watches the model.
+    Args:
+        model: The model.
+        args: The options.
+        names: Of a detector's actions, by label.
+
+    Raises:
+        ConfigError: If it has nothing to draw, or options do not fit.
+        ValueError: If its attention cannot be rolled out.
     """
-    suffixes = (*STILLS, MOVING)
-    tag = ''
-    traces: Sequence[AbstractContextManager] = ()
+    if not isinstance(model, EVAD):
+        for name in FOR_DETECTORS:
+            if getattr(args, name) is not None:
+                raise ConfigError(f'--{name.replace("_", "-")} is for detectors; the '
+                                  f'model of {args.config} is a recogniser')
+        if args.detections:
+            raise ConfigError(f'--detections: the model of {args.config} is a '
+                              'recogniser, and finds no actors')
+        return [choose_picture(model, args)]
+    if args.view:
+        raise ConfigError(f'--view {args.view} is for recognisers; --time says which '
+                          'keyframe of the video is drawn')
+    pictures: list[Picture] = [DetectionPicture(model, args, names)]
+    prunes = any(isinstance(m, KeyframePruning) for m in model.modules())
+    video = args.out is not None and Path(args.out).suffix.lower() == VIDEO
+    if not args.detections and not video:
+        if prunes or args.rollout or args.out is not None:
+            pictures.insert(0, choose_picture(model, args))
+        if args.out is not None:
+            pictures = pictures[:1]
+    return pictures
 
-    def look(self, clip: Clip, images: np.ndarray) -> None:
-        """Take in what was seen of a clip and its frames (F, H, W, 3) in RGB."""
-        raise NotImplementedError  # abstract
 
-    def words(self) -> str:
-        """It in words."""
-        raise NotImplementedError  # abstract
-
-    def draw(self, path: Path, heading: str, prediction: str) -> None:
-        """Write it, with a heading and the prediction above."""
-        raise NotImplementedError  # abstract
-
-
-def choose_picture(model: Recognizer, args: argparse.Namespace) -> Picture:
-    """What is drawn of a model: of its merges and attention, or what it has.
+def choose_picture(model: nn.Module, args: argparse.Namespace) -> Picture:
+    """What is drawn of a model's tokens: of its merges and attention, or what it has.
 
     Raises:
         ConfigError: If it has nothing to draw, or options do not fit.
@@ -79,8 +98,9 @@ def choose_picture(model: Recognizer, args: argparse.Namespace) -> Picture:
     _check_options(args, merges, samples, takes_motion(model))
     if args.motion:
         return MotionPicture(model)
-    if merges or args.rollout:
-        return OverlayPicture(model, merges, args)
+    prunes = any(isinstance(m, KeyframePruning) for m in modules)
+    if merges or args.rollout or prunes:
+        return OverlayPicture(model, merges, prunes, args)
     if samples:
         return PointPicture(model, args)
     if any(isinstance(m, GridReducer) for m in modules):
@@ -152,20 +172,26 @@ class SelectionPicture(Picture):
 
 
 class OverlayPicture(Picture):
-    """Merged tokens, or rolled-out attention, or both, over the frames."""
+    """Tokens that prunings keep, merged tokens, and rolled-out attention, over the
+    frames."""
 
-    def __init__(self, model: Recognizer, merges: bool,
+    def __init__(self, model: nn.Module, merges: bool, prunes: bool,
                  args: argparse.Namespace) -> None:
         self.model, self.num_tokens = model, args.tokens or NUM_TOKENS
-        self.traces = ([MergeTrace(model)] if merges else []) + (
-            [AttentionRollout(model)] if args.rollout else [])
+        kinds = ((PruningTrace, prunes), (MergeTrace, merges),
+                 (AttentionRollout, args.rollout))
+        self.traces = [kind(model) for kind, wanted in kinds if wanted]
 
-    def look(self, clip: Clip, images: np.ndarray) -> None:
+    def look(self, clip: Clip | KeyframeClip, images: np.ndarray) -> None:
         thw = token_grid(self.model, clip.size)
         self.images = images
         self.overlays: list[Overlay] = []
+        self.pruned: list[PrunedGrid] = []
         for trace in self.traces:
-            if isinstance(trace, MergeTrace):
+            if isinstance(trace, PruningTrace):
+                self.pruned = trace.pruned(0, thw)
+                self.overlays += pruning_overlays(self.pruned)
+            elif isinstance(trace, MergeTrace):
                 overlay = MergeOverlay(trace.merged(0, thw), self.num_tokens)
                 title = (f'{overlay.merged.summary()}, coloured: the '
                          f'{len(overlay.shown)} largest')
@@ -175,13 +201,16 @@ class OverlayPicture(Picture):
                                                  'attention rolled out to the patches'))
 
     def words(self) -> str:
-        lines = []
+        lines = [f'kept {grid.summary()}; of the token frames '
+                 + ', '.join(map(str, grid.counts)) for grid in self.pruned]
+        if lines:
+            lines.append(f'keyframe: token frame #{self.pruned[0].keyframe}')
         for overlay in self.overlays:
             if isinstance(overlay, MergeOverlay):
                 lines.append(f'merged: {overlay.merged.summary()}')
                 lines += [f'token {token}: {describe_token(overlay.merged, token)}'
                           for token in overlay.shown]
-            else:
+            elif isinstance(overlay, HeatOverlay):
                 shares = overlay.heat.sum((1, 2))
                 shown = ', '.join(f'{share:.3f}' for share in shares)
                 lines.append(f'attention rolled out, shares of the token frames: '

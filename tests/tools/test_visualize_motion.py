@@ -85,7 +85,7 @@ class Drawn:
     """Takes the place of a function that draws, and keeps what it is given."""
 
     def __init__(self, monkeypatch, tool, name):
-        monkeypatch.setattr(f'{tool.choose_picture.__module__}.{name}', self)
+        monkeypatch.setattr(f'{tool.choose_pictures.__module__}.{name}', self)
 
     def __call__(self, *given):
         self.given = given

@@ -13,6 +13,7 @@ from tiny_run import NUM_CLASSES, forget_runs, write_clip, write_config
 from mmaction_tokenreduce.visualization import (
     AttentionRollout,
     MergeTrace,
+    PruningTrace,
     SelectionTrace,
 )
 
@@ -83,7 +84,7 @@ class Drawn:
     """Takes the place of plot_selection and keeps what it is given."""
 
     def __init__(self, monkeypatch, tool):
-        monkeypatch.setattr(tool.choose_picture.__module__ + '.plot_selection', self)
+        monkeypatch.setattr(tool.choose_pictures.__module__ + '.plot_selection', self)
 
     def __call__(self, rows, path, heading=''):
         (self.row, ) = rows
@@ -182,7 +183,7 @@ class DrawnOver:
     """Takes the place of plot_overlays and keeps what it is given."""
 
     def __init__(self, monkeypatch, tool):
-        monkeypatch.setattr(tool.choose_picture.__module__ + '.plot_overlays', self)
+        monkeypatch.setattr(tool.choose_pictures.__module__ + '.plot_overlays', self)
 
     def __call__(self, images, overlays, path, heading=''):
         self.images, self.overlays, self.heading = images, overlays, heading
@@ -237,7 +238,49 @@ def test_attention_of_models_that_merge_nothing(tool, monkeypatch, reducers, gon
     assert (heat.heat.sum((1, 2)) == 0).sum() == gone
 
 
+PRUNED = """
+_base_ = {base!r}
+model = dict(
+    backbone=dict(
+        _delete_=True, type='ReducedViT', num_frames=8, img_size=32, patch_size=8,
+        embed_dims=12, num_heads=3, depth=4, reducers={reducers}),
+    cls_head=dict(_delete_=True, type='TimeSformerHead', num_classes=3, in_channels=12,
+                  average_clips='prob'))
+"""
+
+
+def test_pruned_tokens_of_a_recognizer(tool, monkeypatch, capsys):
+    """8 frames are 4 token frames of 4x4 places."""
+    base = write_config(Path('base.py').absolute(), Path('.'))
+    reducers = [dict(type='KeyframePruning', within=1, keep=0.7),
+                dict(type='TokenMerging', before=3, scope='clip')]
+    Path('tiny.py').write_text(PRUNED.format(base=str(base), reducers=reducers))
+    model, view = saved_model(tool, 'a.pth', 'tiny.py'), view_of(tool)
+    pruning, merges = PruningTrace(model), MergeTrace(model)
+    with torch.inference_mode(), pruning, merges:
+        model(((view - 114.75) / 57.375)[None, None], stage='head')
+    drawn = DrawnOver(monkeypatch, tool)
+    tool.main(['tiny.py', 'a.pth', 'clip 1.mp4', '--rollout', '--out', 'a.png',
+               '--device', 'cpu'])
+    whole, kept, merged, heat = drawn.overlays
+    (expected, ) = pruning.pruned(0, (4, 4, 4))
+    assert whole.kept.all() and expected.kept.sum() == 45
+    np.testing.assert_array_equal(kept.kept, expected.kept)
+    np.testing.assert_array_equal(merged.merged.tokens,
+                                  merges.merged(0, (4, 4, 4)).tokens)
+    assert heat.heat.sum() == pytest.approx(1)
+    out = capsys.readouterr().out
+    counts = ', '.join(map(str, expected.counts))
+    assert (f'kept within block 1: 45 of 64 tokens (70%); of the token frames {counts}'
+            in out) and 'keyframe: token frame #2' in out
+
+
 @pytest.mark.parametrize('arguments, words', [
+    (['CONFIG', 'none', 'clip 1.mp4', '--time', '1'], '--time is for detectors; the '
+     'model of tiny.py is a recogniser'),
+    (['CONFIG', 'none', 'clip 1.mp4', '--score-thr', '1'], '--score-thr is for detect'),
+    (['CONFIG', 'none', 'clip 1.mp4', '--detections'], '--detections: the model of '
+     'tiny.py is a recogniser'),
     (['CONFIG', 'none', 'clip 1.mp4', '--rollout'],
      'holds no attention that can be rolled out: allowed are .*ReducedTimeSformer'),
     (['CONFIG', 'none', 'clip 1.mp4', '--tokens', '4'],
@@ -269,7 +312,7 @@ def test_attention_of_models_that_merge_nothing(tool, monkeypatch, reducers, gon
     (['CONFIG', 'none', 'clip 1.mp4', '--cfg-options', 'model.backbone.reducers=[]'],
      'tiny.py: the model has no reducers to watch; --rollout draws'),
     (['CONFIG', 'none', 'clip 1.mp4', '--cfg-options', 'model.type=Recognizer2D'],
-     'model.type=Recognizer2D: only Recognizer3D, MMRecognizer3D'),
+     'model.type=Recognizer2D: only Recognizer3D, MMRecognizer3D, EVAD'),
     (['CONFIG', 'none', 'clip 1.mp4', '--motion'],
      '--motion: the model of config file tiny.py takes no motion'),
     (['PLAIN', 'none', 'clip 1.mp4', '--query', '0', '1', '1'],
