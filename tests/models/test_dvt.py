@@ -224,9 +224,11 @@ def test_checkpointing_changes_nothing(make, kind):
         assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-6, msg=name)
 
 
-@BOTH
-def test_compiled_as_one_graph(make):
-    model = randomize(make(attention='st+ms'))
+@pytest.mark.parametrize('make,size', [
+    (mvit, dict(arch=dict(TINY['arch'], num_layers=2, downscale_indices=[1]))),
+    (vit, dict(num_transformer_layers=2))], ids=['mvit', 'vit'])
+def test_compiled_as_one_graph(make, size):
+    model = randomize(make(attention='st+ms', **size))
     args = clips()
     compiled = torch.compile(copy.deepcopy(model), backend='eager', fullgraph=True)
     with torch.no_grad():
