@@ -2,13 +2,13 @@
 """tools/data/cut_epic_clips.py: the right frames, one reference, whole files."""
 import importlib.util
 import os
-import subprocess
 import sys
 
 import av
 import numpy as np
 import pytest
 from av.video.frame import PictureType
+from forked import run_script
 
 from mmaction_tokenreduce.datasets.transcode import TranscodeConfig
 
@@ -141,9 +141,7 @@ def test_what_cannot_be_cut_is_named_and_the_rest_is_cut(tool, videos, tmp_path)
                       'P01_01_9,P01_01,00:00:04.00,00:00:05.00',
                       'P03_0,P03,00:00:00.00,00:00:05.00',
                       'P09_0,P09,00:00:00.00,00:00:05.00')
-    done = subprocess.run(
-        [sys.executable, tool.__file__, videos, tmp_path / 'out', ann, '--workers=1'],
-        capture_output=True, text=True)
+    done = run_script(tool.__file__, videos, tmp_path / 'out', ann, '--workers=1')
     assert done.returncode == 1
     assert '1 clips cut, 0 were there, 3 failed' in done.stdout
     assert 'P01_01_9.mp4: video' in done.stderr
