@@ -8,6 +8,18 @@ tool=$1 partition=$2 job_name=$3
 shift 3
 gpus=${GPUS:-8}
 per_node=${GPUS_PER_NODE:-8}
+for name in gpus per_node; do
+    if ! [[ ${!name} =~ ^[1-9][0-9]*$ ]]; then
+        [[ $name == gpus ]] && variable=GPUS || variable=GPUS_PER_NODE
+        echo "error: $variable must be a number of GPUs, got '${!name}'" >&2
+        exit 2
+    fi
+done
+if ! command -v srun >/dev/null; then
+    echo "error: there is no srun here; without Slurm use tools/dist_train.sh or" \
+        "tools/dist_test.sh" >&2
+    exit 2
+fi
 ((per_node <= gpus)) || per_node=$gpus
 # jobs that share a machine need ports of their own
 export MASTER_PORT=${MASTER_PORT:-$((20000 + RANDOM % 20000))}

@@ -1,6 +1,8 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """Training at scale: FlexibleRunner, shards (FSDP), accumulated gradients, EMA."""
 import os
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -30,19 +32,15 @@ _base_ = 'tiny.py'
 model = dict(backbone=dict(type='ReducedMViT', reducers={REDUCERS}))
 '''
 FLEXIBLE = "runner_type = 'FlexibleRunner'\n"
-# as docs/training.md has it
-FSDP = FLEXIBLE + '''
-strategy = dict(
-    type='FSDPStrategy',
-    model_wrapper=dict(
-        type='MMFullyShardedDataParallel',
-        auto_wrap_policy='mmaction_tokenreduce.models.sharding.wrap_blocks'),
-    state_dict_cfg=dict(
-        state_dict_type='FULL_STATE_DICT',
-        state_dict_config=dict(type='FullStateDictConfig', rank0_only=True),
-        optim_state_dict_config=dict(
-            type='FullOptimStateDictConfig', rank0_only=True)))
-'''
+PAGE = Path(__file__).resolve().parents[2] / 'docs/training.md'
+
+
+def sharded_lines():
+    """The config of docs/training.md, but for its base."""
+    (block, ) = [block for block in re.findall(r'```python\n(.*?)```',
+                                               PAGE.read_text(), re.S)
+                 if 'FSDPStrategy' in block]
+    return re.sub('_base_ = .*\n', '', block)
 
 
 @pytest.fixture(scope='module')
@@ -116,7 +114,7 @@ def test_a_flexible_runner_trains_and_resumes_as_the_plain_one(config):
                             'ignore::DeprecationWarning')
 def test_a_sharded_run_saves_loads_and_resumes(config, one_rank):
     plain, _ = train(config('plain', ''), '--work-dir', 'plain')
-    path = config('sharded', FSDP)
+    path = config('sharded', sharded_lines())
     whole, runner = train(path, '--work-dir', 'whole', '--launcher', 'pytorch')
     wrapped = [m for m in runner.model.modules()
                if isinstance(m, FullyShardedDataParallel)]
