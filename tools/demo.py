@@ -17,26 +17,24 @@ from typing import Any, TextIO
 
 import numpy as np
 import torch
-from mmaction_tokenreduce.datasets.ava_annotations import read_label_map
 from mmaction_tokenreduce.engine.cli import EPILOG, load_config
 from mmaction_tokenreduce.engine.user_errors import ConfigError, report_mistakes
-from mmaction_tokenreduce.models.detectors import EVAD
 from mmaction_tokenreduce.visualization.video_file import VideoFile
 from mmaction_tokenreduce.whole_file import whole_file
 from mmengine.config import Config, DictAction
 from torch import nn
 from tqdm import tqdm
 
-from _clips import Recognizer, load_weights, test_dataset
+from _clips import detects, load_weights
+from _detection_picture import SCORE_THR, TOP
 from _model import build_model
 from _video_answers import Answers, Detection, Recognition, recognition_names
 from _video_source import Frame, Source, StopRequest, open_source
 from _video_tokens import TokenDrawing, find_trace
 from _video_windows import Window, WindowPipeline, WindowStream
-from visualize_tokens import UNTRAINED, class_names, find_device
+from visualize_tokens import UNTRAINED, class_names, find_device, label_names
 
 FOLDER = Path('work_dirs/demo_video')
-TOP_K, SCORE_THR = 5, 0.5
 FOR_DETECTORS = 'score_thr', 'person_thr'
 
 
@@ -70,8 +68,8 @@ def parser() -> argparse.ArgumentParser:
                         ' others say it themselves')
     result.add_argument('--batch', type=int, default=1, metavar='N',
                         help='windows that the model takes at once; default 1')
-    result.add_argument('--top-k', type=int, default=TOP_K, metavar='N',
-                        help=f'classes that are shown, the best ones; default {TOP_K}')
+    result.add_argument('--top-k', type=int, default=TOP, metavar='N',
+                        help=f'classes that are shown, the best ones; default {TOP}')
     result.add_argument('--score-thr', type=float, metavar='P', help='of detectors: '
                         'actions of at least this score are shown; default '
                         f'{SCORE_THR}')
@@ -131,56 +129,16 @@ def flag(name: str) -> str:
     return f'--{name.replace("_", "-")}'
 
 
-def detects(model: nn.Module, config: Config, args: argparse.Namespace) -> bool:
-    """Whether a model is a detector, rather than a recogniser.
+def check_kind(detector: bool, args: argparse.Namespace) -> None:
+    """Refuse options of detectors where the model is none.
 
     Raises:
-        ConfigError: If it is neither, or options are for the other.
+        ConfigError: If there are.
     """
-    if isinstance(model, EVAD):
-        return True
-    if not isinstance(model, Recognizer):
-        raise ConfigError(f'config file {args.config}: model.type={config.model.type}: '
-                          'must be Recognizer3D, MMRecognizer3D, EVAD or a subclass')
-    for name in FOR_DETECTORS:
+    for name in () if detector else FOR_DETECTORS:
         if getattr(args, name) is not None:
             raise ConfigError(f'{flag(name)} is for detectors; the model of '
                               f'{args.config} is a recogniser')
-    return False
-
-
-def label_names(config: Config, path: str | None, count: int) -> dict[int, str]:
-    """Names of a detector's actions, by label from 1; empty where there are none.
-
-    Args:
-        config: The config; its dataset may name a label map.
-        path: ``--classes``.
-        count: Actions.
-
-    Raises:
-        ConfigError: If the file does not fit.
-        ValueError: If a label map is faulty.
-        FileNotFoundError: If there is no such file.
-    """
-    label_map = path if path and path.endswith('.pbtxt') else None
-    if path is None:
-        label_map = test_dataset(config).get('label_file')
-        if label_map is None:
-            evaluators = config.get('test_evaluator') or ()
-            evaluators = [evaluators] if isinstance(evaluators, dict) else evaluators
-            label_map = next((e['label_file'] for e in evaluators
-                              if e.get('label_file')), None)
-        if label_map is None or not Path(label_map).is_file():
-            return dict(enumerate(class_names(config, None, count) or (), 1))
-    if label_map is None:
-        return dict(enumerate(class_names(config, path, count), 1))
-    if not Path(label_map).is_file():
-        raise FileNotFoundError(f'label map {label_map} not found')
-    names = read_label_map(label_map)
-    if max(names) > count:
-        raise ConfigError(f'label map {label_map} has label {max(names)}, the model '
-                          f'{count} actions')
-    return names
 
 
 def make_answers(model: nn.Module, config: Config, pipeline: WindowPipeline,
@@ -321,7 +279,9 @@ def run(args: argparse.Namespace) -> None:
     config = load_config(args.config, args.cfg_options, ('model', ))
     torch.manual_seed(args.seed)
     model = build_model(config)
-    pipeline = WindowPipeline(config, args.config, detects(model, config, args))
+    detector = detects(model, config, args.config)
+    check_kind(detector, args)
+    pipeline = WindowPipeline(config, args.config, detector)
     answers = make_answers(model, config, pipeline, args)
     if args.checkpoint != UNTRAINED:
         load_weights(model, args.checkpoint, args.config)

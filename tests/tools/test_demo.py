@@ -303,18 +303,6 @@ def test_tokens_that_a_detector_keeps(tool, monkeypatch):
     np.testing.assert_array_equal(~dark[:, 24], kept[3, :, :3].T)
 
 
-def test_label_maps(tool):
-    config_of = tool.Config
-    Path('map.pbtxt').write_text('item {\n  name: "sit"\n  id: 2\n}\n')
-    found = config_of(dict(test_evaluator=dict(label_file='map.pbtxt')))
-    assert tool.label_names(found, None, 5) == {2: 'sit'}
-    assert tool.label_names(config_of(dict()), 'map.pbtxt', 5) == {2: 'sit'}
-    gone = config_of(dict(test_evaluator=[dict(), dict(label_file='gone.pbtxt')]))
-    assert tool.label_names(gone, None, 5) == {}
-    with pytest.raises(tool.ConfigError, match='has label 2, the model 1 actions'):
-        tool.label_names(found, None, 1)
-
-
 class Camera:
     """Takes the place of cv2.VideoCapture and of the clock that frames are timed by."""
     opened, frames, step, stop_at = True, 60, 0.1, None
@@ -466,7 +454,7 @@ def test_frames_held_do_not_grow_with_the_video(tool, capsys):
     (['tiny.py', 'none', 'clip.mp4', '--cfg-options', 'model.cls_head.in_channels=17'],
      'the model cannot take 1 windows of 8 frames: mat1 and mat2'),
     (['tiny.py', 'none', 'clip.mp4', '--cfg-options', 'model.type=Recognizer2D'],
-     'model.type=Recognizer2D: must be Recognizer3D, MMRecognizer3D, EVAD'),
+     'model.type=Recognizer2D: only Recognizer3D, MMRecognizer3D, EVAD'),
 ])
 def test_mistakes_are_one_line(tool, capfd, arguments, words):
     Path('names.txt').write_text('a\nb\n')
