@@ -14,13 +14,13 @@ alternated, warm forward passes without gradients:
 import argparse
 import json
 import statistics
-import time
 
 import _checkout  # noqa: F401
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmaction_tokenreduce.evaluation import time_in_turns
 from mmaction_tokenreduce.layers import TokenMerging
 from mmaction_tokenreduce.ops import orthogonal_select
 
@@ -63,18 +63,9 @@ def make_forms(scope: str, channels: int, device: str) -> dict:
 @torch.inference_mode()
 def measure(scope: str, channels: int, turns: int, device: str) -> dict[str, float]:
     """Median milliseconds by form."""
-    forms = make_forms(scope, channels, device)
-    wait = torch.cuda.synchronize if 'cuda' in device else lambda: None
-    times = {name: [] for name in forms}
-    for turn in range(turns + 1):
-        for name, call in forms.items():
-            wait()
-            start = time.perf_counter()
-            call()
-            wait()
-            if turn:  # the first turn warms up
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in times.items()}
+    seconds = time_in_turns(make_forms(scope, channels, device), turns,
+                            torch.device(device), title=scope)
+    return {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
 
 
 def main(arguments: list[str] | None = None) -> None:

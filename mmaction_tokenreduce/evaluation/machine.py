@@ -2,6 +2,7 @@
 """What times were taken on: a time without its machine says nothing."""
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 __all__ = ['busy_warning', 'describe_machine', 'machine_line']
 
 _BUSY = 0.5  # cores that others keep busy; a share of one disturbs little
+_LOOK = 0.5  # seconds
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
@@ -17,8 +19,8 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
     Returns:
         ``processor``, ``cores`` that this process may use, ``threads`` of PyTorch,
-        ``torch``, ``device`` (a GPU by its name), ``load``: processes that ran or
-        waited to in the last minute, None where the system does not say.
+        ``torch``, ``device`` (a GPU by its name), ``busy``: cores that other processes
+        keep busy now, None where the system does not say.
     """
     affinity = getattr(os, 'sched_getaffinity', None)
     return dict(
@@ -28,7 +30,30 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         torch=str(torch.__version__),
         device=(torch.cuda.get_device_name(device) if device.type == 'cuda'
                 else device.type),
-        load=round(os.getloadavg()[0], 2) if hasattr(os, 'getloadavg') else None)
+        busy=_busy_cores())
+
+
+def _busy_cores() -> float | None:
+    """Cores in use while this process waits.
+
+    The load average would not do: of runs one after the other, it holds the last one.
+    """
+    before = _core_ticks()
+    time.sleep(_LOOK)
+    after = _core_ticks()
+    if before is None or after is None:
+        return None
+    idle, total = (b - a for a, b in zip(before, after, strict=True))
+    return round((1 - idle / max(total, 1)) * (os.cpu_count() or 1), 2)
+
+
+def _core_ticks() -> tuple[int, int] | None:
+    """Ticks that all cores were idle, or waited for disks, and all ticks, on Linux."""
+    stat = Path('/proc/stat')
+    if not stat.is_file():
+        return None
+    ticks = [int(word) for word in stat.read_text().split('\n')[0].split()[1:9]]
+    return sum(ticks[3:5]), sum(ticks)
 
 
 def _processor() -> str:
@@ -44,14 +69,13 @@ def _processor() -> str:
 
 def machine_line(machine: dict[str, Any]) -> str:
     """The machine in one line of text."""
-    load = '' if machine['load'] is None else f', load {machine["load"]:.1f}'
     return (f'{machine["processor"]}, {machine["cores"]} cores, {machine["threads"]} '
-            f'threads, torch {machine["torch"]}, {machine["device"]}{load}')
+            f'threads, torch {machine["torch"]}, {machine["device"]}')
 
 
 def busy_warning(machine: dict[str, Any]) -> str | None:
     """What to say where other processes ran before the first turn; else None."""
-    if machine['load'] is None or machine['load'] <= _BUSY:
+    if machine['busy'] is None or machine['busy'] <= _BUSY:
         return None
-    return (f'load {machine["load"]:.1f} before the first turn: other processes run '
-            'here; ratios suffer, and times are not those of this machine')
+    return (f'other processes kept {machine["busy"]:.1f} cores busy before the first '
+            'turn: times are not those of this machine, and ratios suffer, too')
