@@ -291,14 +291,19 @@ def _begin(window: Window) -> float:
     return window.frames[0].seconds
 
 
-def recognition_names(scores: int | Sequence[int], names: Sequence[str] | None,
+def recognition_names(count: int | Sequence[int], names: Sequence[str] | None,
                       path: str | None) -> dict[str, Sequence[str] | None]:
     """Names by task, where a model has one task.
+
+    Args:
+        count: Classes of the model, or of each of its tasks.
+        names: Of the classes, if there is one task and they are known.
+        path: ``--classes``.
 
     Raises:
         ConfigError: If there is a file of names for a model with several tasks.
     """
-    if isinstance(scores, int):
+    if isinstance(count, int):
         return {ONE_TASK: names}
     if path is not None:
         raise ConfigError(f'--classes {path}: the model has several tasks, whose '

@@ -74,6 +74,11 @@ test_pipeline = [
     dict(type='FormatShape', input_format='NCTHW', collapse=True),
     dict(type='PackActionInputs', meta_keys=('img_shape', 'video_id', 'timestamp'))]
 '''
+VERB_NOUN = RECOGNIZER.replace('test_dataloader', '''
+model['cls_head'] = dict(
+    _delete_=True, type='VerbNounHead', num_verbs=3, num_nouns=4,
+    head=dict(type='MViTHead', in_channels=16))
+test_dataloader''', 1)
 WINDOW = 15  # frames of 8 of every 2nd
 
 
@@ -170,6 +175,23 @@ def test_scores_are_those_of_the_test_dataset(tool, capsys):
     assert [name for _, name, _ in shown] == [got['names']['class'][k] for k in order]
     assert float(shown[0][2]) == pytest.approx(max(got['mean_scores']), abs=6e-4)
     assert images.shape[0] == 40 and images.shape[2] == 48 * 7  # at least 320 wide
+
+
+def test_verbs_and_nouns(tool, capsys):
+    saved_model(tool, config(VERB_NOUN))
+    got, _ = run(tool, checkpoint='a.pth')
+    out = capsys.readouterr().out
+    for task, count in (('verb', 3), ('noun', 4)):
+        rows = [w['scores'][task] for w in got['windows']]
+        np.testing.assert_allclose(np.sum(rows, 1), 1, atol=1e-5)
+        mean = np.mean(rows, 0)
+        np.testing.assert_allclose(got['mean_scores'][task], mean, atol=2e-6)
+        assert len(mean) == count
+        assert f'1. {task} {mean.argmax()}: {mean.max():.3f}' in out
+    Path('names.txt').write_text('a\nb\nc\n')
+    with pytest.raises(SystemExit):
+        run(tool, '--classes', 'names.txt')
+    assert 'names.txt: the model has several tasks' in capsys.readouterr().err
 
 
 def test_batches_change_nothing(tool):
@@ -415,7 +437,7 @@ def test_frames_of_other_sizes_are_scaled_to_the_first(tool, capsys):
 def test_frames_held_do_not_grow_with_the_video(tool, capsys):
     config()
     held = []
-    for frames in (60, 240):
+    for frames in (60, 160):
         write_video('clip.mp4', frames=frames)
         assert run(tool, '--stride', '20', '--batch', '2')[0]['frames'] == frames
         held += re.findall(r'at most (\d+) frames were held', capsys.readouterr().out)
