@@ -154,6 +154,7 @@ def shrink(cfg: Config, fewer: bool = False) -> tuple[int, int, int, int]:
         return (3, 32, 32, 32)
     if backbone.type in ('ReducedTimeSformer', 'TimeSformer', 'DVTTimeSformer'):
         backbone.update(embed_dims=16, num_heads=2, img_size=64)
+        backbone.pop('pretrained', None)  # an address
         head.in_channels = 16
         return (3, backbone.num_frames, 64, 64)
     if backbone.type.endswith(('ReducedViT', 'VisionTransformer')) and (

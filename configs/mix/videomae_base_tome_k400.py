@@ -1,0 +1,12 @@
+# VideoMAE ViT-B, half of each token frame's tokens merge by ToMe's matching. No
+# training needed. Weights:
+# https://download.openmmlab.com/mmaction/v1.0/recognition/videomae/vit-base-p16_videomae-k400-pre_16x4x1_kinetics-400_20221013-860a3cd3.pth
+_base_ = ('mmaction::recognition/videomae/'
+          'vit-base-p16_videomae-k400-pre_16x4x1_kinetics-400.py')
+custom_imports = dict(imports=['mmaction_tokenreduce'], allow_failed_imports=False)
+model = dict(
+    backbone=dict(
+        type='ReducedViT',
+        reducers=[
+            dict(type='TokenMerging', before=6, scope='frame', strategy='bipartite')
+        ]))
