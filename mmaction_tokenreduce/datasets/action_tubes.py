@@ -75,7 +75,8 @@ def read_tubes(path: str) -> Tubes:
         missing = 'no ' if isinstance(error, KeyError) else ''
         raise ValueError(f'annotation file {path} is none of action tubes: '
                          f'{missing}{error}') from None
-    for video in {name for kind in splits for split in kind for name in split}:
+    listed = {name for kind in splits for split in kind for name in split}
+    for video in sorted(listed.union(tubes)):
         lacking = [key for key, there in (('gttubes', tubes), ('nframes', frames),
                                           ('resolution', sizes)) if video not in there]
         if lacking:
@@ -99,19 +100,23 @@ def _class(label: str, count: int, where: str) -> int:
 
 def _tube(rows: list, frames: int, size: list, where: str) -> np.ndarray:
     """A tube with boxes as shares, clipped to the frame."""
-    tube = np.asarray(rows, dtype=np.float64)
+    try:
+        tube = np.asarray(rows, dtype=np.float64)
+    except (TypeError, ValueError):  # rows of unequal length, words
+        tube = np.empty(0)
     if tube.ndim != 2 or tube.shape[1] != 5 or not len(tube):
         raise ValueError(f'{where} must be rows of frame, x1, y1, x2, y2')
     numbers = tube[:, 0]
-    if (numbers < 1).any() or (numbers > frames).any():
-        wrong = int(numbers[(numbers < 1) | (numbers > frames)][0])
-        raise ValueError(f'{where} has frame {wrong}, must be 1 to {frames}')
+    wrong = ~((numbers >= 1) & (numbers <= frames) & (numbers == np.floor(numbers)))
+    if wrong.any():
+        raise ValueError(f'{where} has frame {numbers[wrong][0]:g}, must be a whole '
+                         f'number from 1 to {frames}')
     height, width = size
     tube[:, 1:] = (tube[:, 1:] / (width, height, width, height)).clip(0, 1)
-    empty = (tube[:, 3] <= tube[:, 1]) | (tube[:, 4] <= tube[:, 2])
-    if not np.isfinite(tube).all() or empty.any():
-        wrong = numbers[empty][0] if empty.any() else numbers[0]
-        raise ValueError(f'{where} has no box within the frame in frame {int(wrong)}')
+    wrong = ~((tube[:, 3] > tube[:, 1]) & (tube[:, 4] > tube[:, 2]))  # NaN, too
+    if wrong.any():
+        raise ValueError(f'{where} has no box within the frame in frame '
+                         f'{int(numbers[wrong][0])}')
     return tube
 
 

@@ -188,10 +188,21 @@ def test_missing_files(files):
     (dict(gttubes={'run/a': {}}), 'has no gttubes for video sit/b'),
     (dict(gttubes={'run/a': {'2': []}, 'sit/b': {}}), 'class 2, must be 0 to 1'),
     (dict(gttubes={'run/a': {'0': [[[5, 0, 0, 9, 9]]]}, 'sit/b': {}}),
-     'video run/a class 0 tube 0 has frame 5, must be 1 to 4'),
+     'video run/a class 0 tube 0 has frame 5, must be a whole number from 1 to 4'),
     (dict(gttubes={'run/a': {'0': [[[2, 60, 0, 70, 9]]]}, 'sit/b': {}}),
      'class 0 tube 0 has no box within the frame in frame 2'),
+    (dict(gttubes={'run/a': {'0': [[[2, 0, 0, 9, 9], [3, 0, float('nan'), 9, 9]]]},
+                   'sit/b': {}}), 'class 0 tube 0 has no box within the frame in '
+     'frame 3'),
     (dict(gttubes={'run/a': {'0': [[[2, 60]]]}, 'sit/b': {}}), 'must be rows of frame'),
+    (dict(gttubes={'run/a': {'0': [[[2, 0, 0, 9, 9], [3]]]}, 'sit/b': {}}),
+     'video run/a class 0 tube 0 must be rows of frame'),
+    (dict(gttubes={'run/a': {'0': [[[2.5, 0, 0, 9, 9]]]}, 'sit/b': {}}),
+     'class 0 tube 0 has frame 2.5, must be a whole number from 1 to 4'),
+    (dict(gttubes={'run/a': {'0': [[[float('nan'), 0, 0, 9, 9]]]}, 'sit/b': {}}),
+     'class 0 tube 0 has frame nan, must be a whole number from 1 to 4'),
+    (dict(gttubes={'run/a': {}, 'sit/b': {}, 'in/none': {}}),
+     'has no nframes, resolution for video in/none'),
     (dict(labels=None), 'none of action tubes: labels must be a list')])
 def test_faulty_annotations_are_named(files, change, message):
     path = files / 'gt.json'
