@@ -22,7 +22,13 @@ from mmaction.registry import METRICS
 from mmengine.logging import print_log
 
 from ..datasets.ava import check_custom_classes
-from ..datasets.ava_annotations import read_excluded, read_label_map, read_lines
+from ..datasets.ava_annotations import (
+    Limits,
+    read_excluded,
+    read_label_map,
+    read_lines,
+    read_rows,
+)
 from .action_boxes import checked_predictions
 
 
@@ -42,8 +48,9 @@ class CheckedAVAMetric(AVAMetric):
 
     Raises:
         FileNotFoundError: If a file does not exist.
-        ValueError: If a file is faulty, ``custom_classes`` does not fit, or the label
-            map has a label that the scores have no column for.
+        ValueError: If a file is faulty (of ``ann_file`` all but whether timestamps are
+            within the video), ``custom_classes`` does not fit, the label map has a
+            label that the scores have no column for, or no annotation would count.
     """
 
     def __init__(self, ann_file: str, exclude_file: str | None, label_file: str,
@@ -53,8 +60,7 @@ class CheckedAVAMetric(AVAMetric):
                           ('label_file', label_file)):
             if path is not None and not os.path.isfile(path):
                 raise FileNotFoundError(f'{path} not found ({key} of CheckedAVAMetric)')
-        if exclude_file is not None:
-            read_excluded(exclude_file)
+        excluded = {} if exclude_file is None else read_excluded(exclude_file)
         names = read_label_map(label_file)
         check_custom_classes(custom_classes, num_classes, label_file)
         if custom_classes is None and max(names) >= num_classes:
@@ -63,6 +69,14 @@ class CheckedAVAMetric(AVAMetric):
                 f'CheckedAVAMetric is {num_classes}; it must be the largest label plus '
                 '1, in dataset, model and metric')
         self.names = {label: names[label] for label in custom_classes or names}
+        # The dataset knows when videos begin and end, and which labels may be trained.
+        bound = num_classes if custom_classes is None else max(names) + 1
+        rows = read_rows(ann_file, Limits(bound, None,
+                                          lambda video: (-math.inf, math.inf)))
+        if not any(row.label in self.names for row in rows if row.key not in excluded):
+            raise ValueError(
+                f'annotation file {ann_file} has no label of the label map {label_file}'
+                f' that would count: it names {", ".join(map(str, self.names))}')
         super().__init__(ann_file, exclude_file, label_file, num_classes=num_classes,
                          custom_classes=custom_classes, **kwargs)
 

@@ -95,8 +95,16 @@ def test_a_keyframe_without_detections(files):
     (dict(label_file='none'), FileNotFoundError, r'none not found \(label_file of'),
     (dict(num_classes=2), ValueError, 'has label 2, but num_classes of'),
     (dict(custom_classes=[1]), ValueError, 'with custom_classes of 1 labels'),
-    (dict(exclude_file='ann.csv'), ValueError, 'ann.csv line 1 has 8 columns')])
+    (dict(exclude_file='ann.csv'), ValueError, 'ann.csv line 1 has 8 columns'),
+    (dict(ann_file='excluded.csv'), ValueError,
+     'annotation file excluded.csv line 1 has 2 columns'),
+    (dict(ann_file='far.csv'), ValueError,
+     'far.csv line 1 has label 3, must be 1 to 2'),
+    (dict(ann_file='far.csv', num_classes=4), ValueError,
+     'far.csv has no label of the label map map.pbtxt that would count: it names 1, 2')
+])
 def test_settings_that_do_not_fit(files, change, error, message):
+    (files / 'far.csv').write_text('v1,0001,0.1,0.2,0.5,0.6,3,0\n')
     arguments = dict(ann_file='ann.csv', exclude_file=None, label_file='map.pbtxt',
                      num_classes=3)
     with pytest.raises(error, match=message):
