@@ -87,6 +87,9 @@ class SparseLocalizer(BaseModule):
         if len(weights) != 3 or min(weights) < 0:
             raise ValueError(f'SparseLocalizer: weights={weights!r}: must be three '
                              'numbers, of class, L1 and GIoU')
+        if not 0 < nobody_weight < float('inf'):  # 0: no class loss without actors
+            raise ValueError(f'SparseLocalizer: nobody_weight={nobody_weight!r}: must '
+                             'be a finite number above 0')
         self.num_proposals = num_proposals
         self.weights, self.nobody_weight = tuple(weights), nobody_weight
         self.proposals = build_part(dict(

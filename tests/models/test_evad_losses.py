@@ -152,7 +152,9 @@ def test_training_that_diverged_says_so():
 @pytest.mark.parametrize('kwargs,message', [
     (dict(num_proposals=0), 'num_proposals=0: must be a whole number'),
     (dict(num_stages=1.5), 'num_stages=1.5: must be a whole number'),
-    (dict(weights=(1.0, 2.0)), 'must be three numbers, of class, L1 and GIoU')])
+    (dict(weights=(1.0, 2.0)), 'must be three numbers, of class, L1 and GIoU'),
+    (dict(nobody_weight=0), 'nobody_weight=0: must be a finite number above 0'),
+    (dict(nobody_weight=-0.1), 'nobody_weight=-0.1: must be')])
 def test_bad_arguments_of_the_localizer(kwargs, message):
     with pytest.raises(ValueError, match=message):
         localizer(**kwargs)
