@@ -92,7 +92,8 @@ def gradients_after(model, data, wrapper=OptimWrapper):
 @pytest.mark.parametrize('keep', [(1, 0.7, 1, 0.7), (1, 1, 1, 1)])
 def test_every_parameter_gets_a_gradient(keep):
     # Strides for which boxes of these clips are of all levels.
-    model = randomize(detector(keep=keep, localizer=dict(strides=(1, 2, 4, 8))))
+    model = randomize(detector(keep=keep))
+    model.localizer.roi_align.strides = (1, 2, 4, 8)  # boxes are read from all maps
     boxes = model.localizer.proposals.init_proposal_bboxes.weight.data
     centre, size = boxes.chunk(2, 1)
     centre.uniform_(0.3, 0.7)
@@ -185,6 +186,19 @@ def test_odd_sizes_are_padded_and_read_back():
     for result, shape in zip(results, shapes, strict=True):
         assert result.img_shape == shape and result.batch_input_shape == (64, 96)
         assert result.pred_instances.bboxes.max() <= 1
+
+
+@pytest.mark.parametrize('masked', [False, True])
+def test_clips_of_other_shapes_in_a_batch_change_nothing(masked):
+    """Each is padded to 64x96 alone, too; boxes are shares of its own image."""
+    model = randomize(detector(person_thr=0.0, mask_padding=masked))
+    clips = [clip(37, 91), clip(64, 70), clip(50, 96)]
+    with torch.no_grad():
+        together = model.test_step(batch(*clips))
+        alone = [model.test_step(batch(one))[0] for one in clips]
+    for got, want in zip(together, alone, strict=True):
+        for key in ('bboxes', 'scores', 'person_scores'):
+            assert_close(got.pred_instances[key], want.pred_instances[key])
 
 
 def test_kept_tokens_stand_at_their_own_places_with_their_own_positions():
@@ -328,6 +342,12 @@ def test_without_mmdet_the_install_command_is_given(monkeypatch):
     (dict(head=dict(depth=0)), 'ContextRefinementHead: depth=0'),
     (dict(head=dict(roi_extension=(0.4, -1))), 'ContextRefinementHead: roi_extension'),
     (dict(head=dict(num_classes=0)), 'num_classes=0: must be a whole number'),
+    (dict(head=dict(stride=8)), 'action_head.stride=8: a token of the backbone is '
+     '16x16 pixels'),
+    (dict(localizer=dict(strides=(8, 16, 32, 64))), r'localizer.strides=\(8, 16, 32, '
+     r'64\): the maps of KeyframePyramid have 4, 8, 16, 32'),
+    (dict(backbone=dict(patch_size=8)), 'action_head.stride=16: a token of the '
+     'backbone is 8x8 pixels'),
     (dict(keep=(1, 1, 1, 1), backbone=dict(reducers=[dict(
         type='KeyframePruning', within=1, keep=0.7, unified=True)]),
         head=dict(remap='released')), "remap='released' needs the tokens of the "

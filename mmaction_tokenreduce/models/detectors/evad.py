@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ...ops.boxes import clip_boxes, covered_places, whwh
 from ..heads import ActionHead
 from ..mmdet_parts import require_mmdet
+from ..necks import KeyframePyramid
 from ..sparse_localizer import SparseLocalizer, Stage
 from ..token_sequence import EncodedClip
 
@@ -42,7 +43,9 @@ class EVAD(BaseModel):
         weigh_by_person: Whether scores of actions are multiplied by the probability of
             a person. The release does not.
         mask_padding: Whether tokens of padding are kept out of attention. The release
-            does not; without it a clip's result depends on how much it is padded.
+            does not. How much a clip is padded matters in either case: positions are
+            resized to the padded frame, padding counts in how many tokens are kept,
+            and the neck sees it.
         average_losses: Whether the sum of all losses is divided by how many they are,
             as in the release (AdamW hardly feels it).
         data_preprocessor: A :class:`DetectionDataPreprocessor`.
@@ -94,6 +97,23 @@ class EVAD(BaseModel):
                 getattr(r, 'unified', False) for r in self.backbone.reducers):
             raise ValueError("EVAD: action_head.remap='released' needs the tokens of "
                              'the keyframe, which reducers with unified=True drop')
+        self._check_strides()
+
+    def _check_strides(self) -> None:
+        """Boxes in pixels are read from maps: head and localiser must know how many
+        pixels a token has."""
+        patch = tuple(self.backbone.patch_embed.projection.stride[1:])
+        pooling = getattr(self.action_head, 'pooling', None)
+        if pooling is not None and (pooling.stride, ) * 2 != patch:
+            raise ValueError(f'EVAD: action_head.stride={pooling.stride}: a token of '
+                             f'the backbone is {patch[0]}x{patch[1]} pixels')
+        pyramid, strides = self.neck[0], self.localizer.roi_align.strides
+        if isinstance(pyramid, KeyframePyramid):
+            made = [patch[0] / scale for scale in pyramid.scales]
+            if any(a != b for a, b in zip(made, strides, strict=False)):
+                raise ValueError(
+                    f'EVAD: localizer.strides={strides}: the maps of KeyframePyramid '
+                    f'have {", ".join(f"{stride:g}" for stride in made)}')
 
     def forward(self, inputs: Tensor, data_samples: SampleList | None = None,
                 mode: str = 'tensor') -> tuple | dict[str, Tensor] | SampleList:
