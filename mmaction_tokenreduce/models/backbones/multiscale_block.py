@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from mmaction.models.backbones.mvit import MultiScaleAttention, MultiScaleBlock
 from mmcv.cnn import build_norm_layer
+from mmcv.cnn.bricks import DropPath
 from mmengine.model import BaseModule
 from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
@@ -164,6 +165,9 @@ class FusedBlock(MultiScaleBlock):
         BaseModule.__init__(self, init_cfg=dense.init_cfg)
         vars(self).update(vars(dense))
         self.attn = FusedAttention(dense.attn, pool_query, pool_norm_cfg)
+        if isinstance(self.drop_path, DropPath):
+            # mmaction2 leaves a NumPy number, at which compilers break the graph.
+            self.drop_path.drop_prob = float(self.drop_path.drop_prob)
 
     @property
     def stride(self) -> Size3:
