@@ -107,7 +107,7 @@ class OrthogonalMerge(nn.Module):
                 index = keep_attentive(index, scores, num_kept)
             else:
                 index = index.sort(dim=1).values
-        meta = features.take_along_dim(index.unsqueeze(-1), dim=1)
+        meta = features.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[2]))
         weight = correspondence(features, meta, self.temperature, self.axes)
         return Merge(index, weight.mT)
 

@@ -59,7 +59,8 @@ def orthogonal_select(x: Tensor,
         near = _products(unit).abs_().nan_to_num_(nan=1.0)
         # What is infinitely near something picked is never the farthest: a token to
         # itself, and a masked one to all.
-        near.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+        own = torch.eye(near.shape[1], dtype=torch.bool, device=near.device)
+        near.masked_fill_(own, torch.inf)  # filling the diagonal cannot be exported
         if mask is not None:
             near.masked_fill_(~mask.unsqueeze(1), torch.inf)
         if first is None:
