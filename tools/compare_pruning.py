@@ -16,7 +16,6 @@ COMPARISON = Comparison(
         'moving_actors': 'keep 0.7: attention',
         'random': 'keep 0.7: random',
         'released': "keep 0.7: attention, `remap='released'`",
-        'three_prunings': 'keep 0.7: attention, three prunings',
     })
 
 if __name__ == '__main__':

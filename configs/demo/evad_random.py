@@ -3,5 +3,5 @@ _base_ = './evad_moving_actors.py'
 model = dict(
     backbone=dict(reducers=[
         dict(type='KeyframePruning', within=block, keep=0.7, strategy='random')
-        for block in (1, 3)
+        for block in (2, 4)
     ]))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 
-PRUNED = ('moving_actors', 'random', 'released', 'three_prunings')
+PRUNED = ('moving_actors', 'random', 'released')
 
 
 @pytest.fixture
@@ -32,8 +32,7 @@ def test_prunings_leave_as_many_tokens_as_the_configs_say(tool):
     left = {name: tokens_left(tool, name) for name in tool.ways}
     assert left == {
         'dense': (192, 192), 'tuned': (192, 192), 'moving_actors': (192, 48 + 47),
-        'random': (192, 48 + 47), 'released': (192, 48 + 47),
-        'three_prunings': (192, 48 + 19)}
+        'random': (192, 48 + 47), 'released': (192, 48 + 47)}
 
 
 def test_all_but_the_dense_model_are_trained_alike(tool):
@@ -48,14 +47,10 @@ def test_all_but_the_dense_model_are_trained_alike(tool):
 
 def test_ways_differ_in_what_they_are_named_for(tool):
     models = {name: tool.config(name).model.to_dict() for name in PRUNED}
-    attention = models['moving_actors']
-    released = models['released']
+    attention, released = models['moving_actors'], models['released']
     assert released['action_head'].pop('remap') == 'released'
     assert released == attention
-    for name, change in (('random', dict(strategy='random')), ('three_prunings', {})):
-        prunings = models[name]['backbone']['reducers']
-        wanted = attention['backbone'].pop('reducers')
-        assert prunings[:2] == [dict(pruning, **change) for pruning in wanted]
-        models[name]['backbone'].pop('reducers')
-        assert models[name] == attention
-        attention['backbone']['reducers'] = wanted
+    wanted = attention['backbone'].pop('reducers')
+    prunings = models['random']['backbone'].pop('reducers')
+    assert prunings == [dict(pruning, strategy='random') for pruning in wanted]
+    assert models['random'] == attention
