@@ -18,10 +18,20 @@ PAGES = sorted([ROOT / 'README.md', *ROOT.glob('docs/*.md'),
                 *ROOT.glob('configs/*/README.md')])
 BLOCK = re.compile(r'^```(\w*)\n(.*?)^```', re.MULTILINE | re.DOTALL)
 SHELL = ('', 'bash', 'sh')
-SETTING = re.compile(r'[A-Z_]+=\S*$')  # of the environment, before a command
+SETTING = re.compile('[A-Z_]+=')  # of the environment, before a command
+BRACES = re.compile(r'(\S*?){([^{}\s]*,[^{}\s]*)}(\S*)')
 # Not of this checkout: shell, pip, and what starts several processes or machines.
 OTHERS = ('apt-get', 'cd', 'do', 'done', 'export', 'for', 'git', 'pip', 'sbatch',
           'source', 'srun', 'sudo', 'torchrun')
+
+
+def expand(line):
+    """A line with a{b,c} written out as ab ac, as bash does."""
+    while found := BRACES.search(line):
+        head, parts, tail = found.groups()
+        words = ' '.join(f'{head}{part}{tail}' for part in parts.split(','))
+        line = line[:found.start()] + words + line[found.end():]
+    return line
 
 
 def commands(page):
@@ -30,7 +40,7 @@ def commands(page):
         if language not in SHELL:
             continue
         for line in text.replace('\\\n', ' ').replace('../', '').splitlines():
-            words = shlex.split(line, comments=True)
+            words = shlex.split(expand(line), comments=True)
             while words and SETTING.match(words[0]):
                 words.pop(0)
             if words:

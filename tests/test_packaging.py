@@ -22,6 +22,7 @@ PINS_FILE = ROOT / 'requirements' / 'tested.txt'
 
 # Import names that differ from the names on the package index.
 DISTRIBUTIONS = {
+    'PIL': 'pillow',
     'cv2': 'opencv-contrib-python',
     'mmaction': 'mmaction2',
     'pkg_resources': 'setuptools',
