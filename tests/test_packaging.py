@@ -26,6 +26,7 @@ DISTRIBUTIONS = {
     'cv2': 'opencv-contrib-python',
     'mmaction': 'mmaction2',
     'pkg_resources': 'setuptools',
+    'yaml': 'pyyaml',
 }
 
 
