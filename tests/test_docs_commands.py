@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / 'README.md', *ROOT.glob('docs/*.md'),
                 *ROOT.glob('configs/*/README.md')])
-BLOCK = re.compile(r'^```(\w*)\n(.*?)^```', re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r'^ *```(\w*)\n(.*?)^ *```', re.MULTILINE | re.DOTALL)
 SHELL = ('', 'bash', 'sh')
 SETTING = re.compile('[A-Z_]+=')  # of the environment, before a command
 BRACES = re.compile(r'(\S*?){([^{}\s]*,[^{}\s]*)}(\S*)')
