@@ -1,8 +1,13 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
-"""Building the model of a config outside of a Runner, for tools that never train it."""
+"""Model and clip size of a config outside of a Runner, for tools that do not train."""
+import argparse
+
 from mmaction.registry import MODELS
 from mmengine.config import Config
 from torch import nn
+
+from mmaction_tokenreduce.engine.user_errors import ConfigError
+from mmaction_tokenreduce.evaluation import default_input_shape
 
 
 def build_model(config: Config) -> nn.Module:
@@ -19,3 +24,20 @@ def build_model(config: Config) -> nn.Module:
     """
     scope = config.get('default_scope') or 'mmaction'
     return MODELS.build({'_scope_': scope, **config.model})
+
+
+def clip_shape(args: argparse.Namespace, config: Config) -> tuple[int, ...]:
+    """The size (C, T, H, W) that was asked for, or the config's own.
+
+    Raises:
+        ConfigError: If a size is below 1, or the config has none.
+    """
+    if args.shape is not None:
+        if min(args.shape) < 1:
+            raise ConfigError('--shape takes four sizes C T H W of at least 1, got '
+                              + ' '.join(map(str, args.shape)))
+        return tuple(args.shape)
+    try:
+        return default_input_shape(config)
+    except ValueError as error:
+        raise ConfigError(f'config file {args.config}: {error}') from error

@@ -15,7 +15,6 @@ import torch
 from mmaction_tokenreduce import __version__
 from mmaction_tokenreduce.engine.cli import EPILOG, load_config
 from mmaction_tokenreduce.engine.user_errors import ConfigError, report_mistakes
-from mmaction_tokenreduce.evaluation import default_input_shape
 from mmaction_tokenreduce.whole_file import whole_file
 from mmengine.config import Config, DictAction
 from torch import Tensor
@@ -24,7 +23,7 @@ from tqdm import tqdm
 from _clips import load_weights
 from _export import (NEEDED, ONNX, PARTS, PT2, Wrapped, check_repeats, classes_of,
                      compare, load, normalisation, redraw, require, trace, wrap, write)
-from _model import build_model
+from _model import build_model, clip_shape
 
 # Inputs, and what the model computes from them.
 Case = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
@@ -101,23 +100,6 @@ def check_options(args: argparse.Namespace) -> list[Path]:
         require(NEEDED['check'], 'comparing an ONNX file with the model (--no-check '
                 'leaves that out)')
     return paths
-
-
-def clip_shape(args: argparse.Namespace, config: Config) -> tuple[int, ...]:
-    """The size (C, T, H, W) that was asked for, or the config's own.
-
-    Raises:
-        ConfigError: If a size is below 1, or the config has none.
-    """
-    if args.shape is not None:
-        if min(args.shape) < 1:
-            raise ConfigError('--shape takes four sizes C T H W of at least 1, got '
-                              + ' '.join(map(str, args.shape)))
-        return tuple(args.shape)
-    try:
-        return default_input_shape(config)
-    except ValueError as error:
-        raise ConfigError(f'config file {args.config}: {error}') from error
 
 
 def build(args: argparse.Namespace, config: Config) -> Wrapped:

@@ -16,12 +16,12 @@ import torch
 from mmaction_tokenreduce.engine.cli import EPILOG, load_config
 from mmaction_tokenreduce.engine.user_errors import ConfigError, report_mistakes
 from mmaction_tokenreduce.evaluation import (Complexity, count_complexity,
-                                             default_input_shape, recognizer_forward)
+                                             recognizer_forward)
 from mmaction_tokenreduce.models import EVAD
 from mmaction.models.recognizers import MMRecognizer3D, Recognizer3D
 from mmengine.config import Config, DictAction
 
-from _model import build_model
+from _model import build_model, clip_shape
 
 Shape = tuple[int, int, int, int]
 
@@ -48,23 +48,6 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument('--cfg-options', nargs='+', action=DictAction,
                         metavar='KEY=VALUE', help='changes to the config: a.b=1')
     return result
-
-
-def view_shape(args: argparse.Namespace, config: Config) -> Shape:
-    """The size (C, T, H, W) that was asked for, or the config's own.
-
-    Raises:
-        ConfigError: If a size is below 1, or the config has none.
-    """
-    if args.shape is not None:
-        if min(args.shape) < 1:
-            raise ConfigError('--shape takes four sizes C T H W of at least 1, got '
-                              + ' '.join(map(str, args.shape)))
-        return tuple(args.shape)
-    try:
-        return default_input_shape(config)
-    except ValueError as error:
-        raise ConfigError(f'config file {args.config}: {error}') from error
 
 
 def count(config: Config, shape: Shape, path: str, depth: int) -> Complexity:
@@ -113,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # What is built may print; stdout is for the result.
     with report_mistakes(), contextlib.redirect_stdout(sys.stderr):
         config = load_config(args.config, args.cfg_options, ('model', ))
-        shape = view_shape(args, config)
+        shape = clip_shape(args, config)
         result = count(config, shape, args.config, args.depth)
     if args.json:
         print(json.dumps(dict(shape=list(shape), **result.as_dict()), indent=2))
