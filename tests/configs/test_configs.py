@@ -9,15 +9,6 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 
 
-@pytest.fixture(autouse=True, scope='module')
-def one_thread():
-    """Models this small are no faster with more, and far slower on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(autouse=True)
 def mmaction_scope():
     with DefaultScope.overwrite_default_scope('mmaction'):

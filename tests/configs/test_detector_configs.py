@@ -8,15 +8,6 @@ from mmengine.registry import DefaultScope
 from tiny_evad import clip, random_boxes, sample
 
 
-@pytest.fixture(autouse=True, scope='module')
-def one_thread():
-    """Models this small are no faster with more, and far slower on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize('path', DETECTORS)
 def test_a_step_of_training_and_a_test(path):
     cfg = load(path)

@@ -77,15 +77,6 @@ ORDERS = [row for row in tables(PAGE) if row.get('first', '').startswith('`')]
 DENSE = {}  # keys of each host's state dict without reducers
 
 
-@pytest.fixture(autouse=True, scope='module')
-def one_thread():
-    """Models this small are no faster with more, and far slower on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def test_the_page_has_all_of_them():
     assert len(MATRIX) == 16 * len(HOSTS) and len(ORDERS) == 9
     assert {said for *_, said in MATRIX} - set(MESSAGES) == {

@@ -20,15 +20,6 @@ STTM = sorted(path.stem for path in (ROOT / 'configs/sttm').glob('*.py'))
 SPLITS = ('train', 'val', 'test')
 
 
-@pytest.fixture(autouse=True, scope='module')
-def one_thread():
-    """Models this small are no faster with more, and far slower on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(autouse=True)
 def mmaction_scope():
     with DefaultScope.overwrite_default_scope('mmaction'):
