@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..ops.linear import linear
 from ..ops.pooling import depthwise_conv3d
 from ..ops.sampling import sum_of_samples
 from .linear import FastLinear
@@ -34,18 +35,27 @@ class Points(NamedTuple):
     """Where queries look, and how much each place counts.
 
     Attributes:
-        xy: (B, T, Q, n, L, N, 2), x and y in cells of the map that is sampled: that of
-            the l-th frame of the query's sub-clip, or the l-th feature map.
+        x: (B, T, Q, n, L, N), in cells of the map that is sampled: that of the l-th
+            frame of the query's sub-clip, or the l-th feature map.
+        y: (B, T, Q, n, L, N).
         weight: (B, T, Q, n, L, N); those of a query and head sum to 1 (eq. 14).
     """
-    xy: Tensor
+    x: Tensor
+    y: Tensor
     weight: Tensor
+
+    @property
+    def xy(self) -> Tensor:
+        """(B, T, Q, n, L, N, 2)."""
+        return torch.stack((self.x, self.y), -1)
 
 
 class _PointPredictor(nn.Module):
     """The two linear maps W_delta and W_alpha of eq. 12 and 13.
 
-    They start with points on a ring around the query, wider for each head.
+    They start with points on a ring around the query, wider for each head. Both are one
+    product here, which reads the weights of ``offset`` and ``weight`` and does not call
+    these modules, in an order in which x, y and logits are planes of their own.
     """
 
     def __init__(self, dim: int, num_heads: int, points: int, maps: int) -> None:
@@ -67,15 +77,29 @@ class _PointPredictor(nn.Module):
         with torch.no_grad():
             self.offset.bias.copy_(bias.expand(-1, self.maps, -1, -1).flatten())
 
-    def _offsets_and_logits(self, query: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries (..., C) to offsets (..., n, F, N, 2) and logits (..., n, F, N)."""
+    def _joint_weight(self) -> Tensor:
+        """Both maps as one (F * 3 * n * N, C): planes of x, y and logits."""
+        return self._planes(self.offset.weight, self.weight.weight)
+
+    def _predict(self, query: Tensor, weight: Tensor, base: Tensor) -> Tensor:
+        """Queries (B, T, Q, C) at ``base`` (Q, F, 2) to (B, T, Q, F, 3, n, N)."""
+        bias = self._planes(self.offset.bias, self.weight.bias)
+        planes = linear(query, weight, bias).unflatten(
+            -1, (self.maps, 3, self.num_heads, self.points))
+        return planes + F.pad(base, (0, 1))[..., None, None]
+
+    def _planes(self, offset: Tensor, logit: Tensor) -> Tensor:
         shape = (self.num_heads, self.maps, self.points)
-        return (self.offset(query).unflatten(-1, (*shape, 2)),
-                self.weight(query).unflatten(-1, shape))
+        offset = offset.unflatten(0, (*shape, 2)).movedim((1, 3), (0, 1))
+        logit = logit.unflatten(0, (*shape, 1)).movedim((1, 3), (0, 1))
+        return torch.cat((offset, logit), 1).flatten(0, 3)
 
     @staticmethod
-    def _points(xy: Tensor, logit: Tensor) -> Points:
-        return Points(xy, logit.flatten(-2).softmax(-1).view_as(logit))
+    def _points(planes: Tensor) -> Points:
+        """Planes (3, B, T, Q, n, L, N)."""
+        x, y, logit = planes
+        weight = logit.flatten(-2).softmax(-1)
+        return Points(x, y, weight.unflatten(-1, logit.shape[-2:]))
 
 
 class SpaceTimePoints(_PointPredictor):
@@ -118,22 +142,18 @@ class SpaceTimePoints(_PointPredictor):
                 W ``patch`` times the grid of the queries.
         """
         sub_clips, frames = cue.shape[1:3]
-        offset, logit = self._offsets_and_logits(query)
-        maps = torch.cat((self.offset.weight, self.weight.weight))
-        kernel = (maps @ self.embed.weight.flatten(1)).unflatten(
+        weight = self._joint_weight()
+        still = self._predict(query, weight, base.unsqueeze(1))
+        kernel = (weight @ self.embed.weight.flatten(1)).unflatten(
             1, self.embed.weight.shape[1:])
         # Channels last, so that what belongs to a query lies together.
         cue = F.pad(cue.flatten(0, 3), (self.before, 0, self.before, 0), 'replicate')
         cue = cue.to(kernel.dtype, memory_format=torch.channels_last)
         moved = F.conv2d(cue, kernel, stride=self.embed.stride).permute(0, 2, 3, 1)
         moved = moved.unflatten(0, (len(query), sub_clips * frames, frames))
-        moved = moved.flatten(3, 4).transpose(2, 3)  # (B, T, Q, P, 3nN)
-        by_motion, logit_by_motion = (
-            part.unflatten(-1, (self.num_heads, self.points, -1)).transpose(3, 4)
-            for part in moved.split([len(self.offset.weight), len(self.weight.weight)],
-                                    dim=-1))  # (B, T, Q, n, P, N, 2 or 1)
-        near = base.view(-1, 1, 1, 1, 2) + offset
-        return self._points(near + by_motion, logit + logit_by_motion.squeeze(-1))
+        moved = moved.flatten(3, 4).unflatten(-1, still.shape[4:])  # (B,T,P,Q,3,n,N)
+        planes = moved + still.transpose(2, 3)
+        return self._points(planes.permute(4, 0, 1, 3, 5, 2, 6).contiguous())
 
 
 class MultiScalePoints(_PointPredictor):
@@ -144,8 +164,10 @@ class MultiScalePoints(_PointPredictor):
 
     def forward(self, query: Tensor, base: Tensor) -> Points:
         """Points of queries (B, T, Q, C) that stand at ``base`` (F, Q, 2)."""
-        offset, logit = self._offsets_and_logits(query)
-        return self._points(base.transpose(0, 1)[:, None, :, None] + offset, logit)
+        planes = self._predict(query, self._joint_weight(), base.transpose(0, 1))
+        # What is sampled of one map lies together.
+        planes = planes.permute(4, 3, 0, 1, 2, 5, 6).contiguous()
+        return self._points(planes.movedim(1, -2))
 
 
 class _SampledAttention(nn.Module):
@@ -192,13 +214,15 @@ class SpaceTimeAttention(_SampledAttention):
         Returns:
             (B, T, Q, C).
         """
-        xy, weight = self.choose(query, base, cue)
+        points = self.choose(query, base, cue)
         frames = cue.shape[2]
         index = torch.arange(x.shape[0] * x.shape[1], device=x.device)
         frame = (index - index % frames).unsqueeze(1) + index[:frames]  # (B*T, P)
-        frame = frame.unflatten(0, x.shape[:2]).repeat_interleave(xy.shape[5], dim=2)
-        out = sum_of_samples(self.value(x).flatten(0, 1), xy.flatten(4, 5),
-                             weight.flatten(4), frame[:, :, None, None])
+        frame = frame.unflatten(0, x.shape[:2]).repeat_interleave(
+            self.choose.points, dim=2)
+        out = sum_of_samples(self.value(x).flatten(0, 1),
+                             *(part.flatten(4) for part in points),
+                             frame[:, :, None, None])
         return self.proj(out)
 
 
@@ -232,14 +256,13 @@ class MultiScaleAttention(_SampledAttention):
         """Attend, without the residual; arguments as in :class:`SpaceTimeAttention`."""
         pooled = depthwise_conv3d(x, self.pool.weight, self.pool.stride)
         # Place j of the second map is centred on place stride * j of the first.
-        xy, weight = self.choose(query, torch.stack((base, base / self.stride)))
+        points = self.choose(query, torch.stack((base, base / self.stride)))
         frame = torch.arange(x.shape[0] * x.shape[1], device=x.device)
         frame = frame.view(*x.shape[:2], 1, 1, 1)
-        maps = (x, pooled)
-        out = sum(sum_of_samples(self.value(part).flatten(0, 1), xy[..., i, :, :],
-                                 weight[..., i, :], frame)
-                  for i, part in enumerate(maps))
-        return self.proj(out)
+        fine, coarse = (sum_of_samples(self.value(part).flatten(0, 1),
+                                       *(plane[..., i, :] for plane in points), frame)
+                        for i, part in enumerate((x, pooled)))
+        return self.proj(fine.add_(coarse))
 
 
 class AttentionFusion(nn.Module):
@@ -275,12 +298,10 @@ class AttentionFusion(nn.Module):
                 both = torch.eye(self.layers.out_features).repeat(1, 2)
                 self.layers.weight.add_(both, alpha=0.5)
 
-    def forward(self, space_time: Tensor, multi_scale: Tensor) -> Tensor:
-        """Tokens (..., C), twice, to (..., C)."""
-        mixed = self.layers(torch.cat((space_time, multi_scale), dim=-1))
-        if self.kind == 'linear':
-            return mixed
-        return (space_time + multi_scale) / 2 + mixed
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Pairs of tokens (..., 2, C), D-ST-A's first, to (..., C)."""
+        mixed = self.layers(tokens.flatten(-2))
+        return mixed if self.kind == 'linear' else mixed + tokens.mean(-2)
 
 
 class DeformableAttention(nn.Module):
@@ -331,9 +352,11 @@ class DeformableAttention(nn.Module):
         Returns:
             (B, T, Q, C).
         """
-        tokens = []
+        updates = []
         if self.space_time is not None:
-            tokens.append(skip + drop_path(self.space_time(x, query, base, cue)))
+            updates.append(drop_path(self.space_time(x, query, base, cue)))
         if self.multi_scale is not None:
-            tokens.append(skip + drop_path(self.multi_scale(x, query, base)))
-        return tokens[0] if self.fusion is None else self.fusion(*tokens)
+            updates.append(drop_path(self.multi_scale(x, query, base)))
+        if self.fusion is None:
+            return skip + updates[0]
+        return self.fusion(torch.stack(updates, -2) + skip.unsqueeze(-2))

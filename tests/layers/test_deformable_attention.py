@@ -184,18 +184,18 @@ def test_every_parameter_gets_a_gradient(kind, fusion):
 
 def test_linear_fusion_starts_as_the_mean():
     fusion = AttentionFusion(64, 'linear')
-    a, b = torch.randn(2, 5, 64)
-    assert (fusion(a, b) - (a + b) / 2).abs().mean() < 0.5
+    tokens = torch.randn(5, 2, 64)
+    assert (fusion(tokens) - tokens.mean(-2)).abs().mean() < 0.5
 
 
 def test_points_start_on_a_ring_around_the_query():
     module = SpaceTimeAttention(C, HEADS, POINTS, 2, PATCH, False)
     x, query, base, cue = inputs()
-    xy, weight = module.choose(query * 0, base, cue * 0)
-    radius = (xy - base.view(-1, 1, 1, 1, 2)).norm(dim=-1)
+    points = module.choose(query * 0, base, cue * 0)
+    radius = (points.xy - base.view(-1, 1, 1, 1, 2)).norm(dim=-1)
     assert_close(radius[..., 0, :, :], torch.ones_like(radius[..., 0, :, :]))
     assert_close(radius[..., 1, :, :], 2 * torch.ones_like(radius[..., 1, :, :]))
-    assert_close(weight, torch.full_like(weight, 1 / (2 * POINTS)))
+    assert_close(points.weight, torch.full_like(points.weight, 1 / (2 * POINTS)))
 
 
 def test_motion_weighs_as_much_as_the_query_at_first():
