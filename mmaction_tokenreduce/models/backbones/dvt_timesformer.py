@@ -121,8 +121,9 @@ class DVTTimeSformer(TimeSformer):
         self._check_size(imgs)
         cue = self.deformable.cues(imgs, motion, self.num_frames)
         x = self.patch_embed.projection(imgs).permute(0, 2, 3, 4, 1)  # (B, T, H, W, C)
+        # A convolution leaves channels first, and every sum with it would as well.
         space = self.drop_after_pos(
-            x + self.pos_embed.view(1, 1, *x.shape[2:4], -1))
+            x.contiguous() + self.pos_embed.view(1, 1, *x.shape[2:4], -1))
         x = self.drop_after_time(space + self.time_embed[:, :, None, None])
         for layer in self.transformer_layers.layers:
             if self.with_cp and x.requires_grad:

@@ -151,7 +151,8 @@ class ReducedMViT(MViT):
 
     def _add_positions(self, x: Tensor, thw: Size3) -> Tensor:
         """Tokens (B, T*H*W, C) with the class token in front and positions added."""
-        cls = self.cls_token
+        # A convolution leaves channels first, and every sum with it would as well.
+        x, cls = x.contiguous(), self.cls_token
         if self.separable_pos_embed:
             position = self._separable_positions(thw)
             x = (x.unflatten(1, thw) + position).flatten(1, 3)

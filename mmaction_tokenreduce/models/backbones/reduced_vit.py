@@ -208,7 +208,8 @@ class ReducedViT(VisionTransformer):
         """Patches with their position embeddings, resized for another frame size."""
         thw = tuple(side // step for side, step in
                     zip(x.shape[2:], self.patch_embed.projection.stride, strict=True))
-        x, positions = self.patch_embed(x)[0], self.pos_embed
+        # A convolution leaves channels first, and every sum with it would as well.
+        x, positions = self.patch_embed(x)[0].contiguous(), self.pos_embed
         frames = positions.shape[1] // (self.grid_size[0] * self.grid_size[1])
         if thw[0] != frames:
             raise ValueError(f'ReducedViT: {thw[0]} token frames, the position '
