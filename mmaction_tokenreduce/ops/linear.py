@@ -1,19 +1,22 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
-"""Linear layers through oneDNN on CPU.
-
-PyTorch sends float32 ``F.linear`` to MKL, which leaves half of an AMD processor idle;
-the same product written as a 1x1 convolution goes to oneDNN (docs/performance.md).
-"""
+"""Linear layers through oneDNN on CPU, where that is faster (docs/performance.md)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 _HAS_ONEDNN = torch.backends.mkldnn.is_available()
+# oneDNN's 1x1 convolutions for AVX2 take up to four times as long as MKL's products
+# where rows are long and a multiple of 4 KiB apart: 3072 and 4096 channels.
+_MOST_CHANNELS = (float('inf') if torch.backends.cpu.get_cpu_capability() == 'AVX512'
+                  else 3071)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``F.linear``, computed by oneDNN where that is possible and faster.
+
+    PyTorch sends float32 products to MKL, which has no AVX-512 for AMD processors and
+    adds the bias in a pass of its own; as a 1x1 convolution they go to oneDNN.
 
     Args:
         x: (..., C).
@@ -37,4 +40,5 @@ def _suits_onednn(x: Tensor) -> bool:
     # With one thread PyTorch itself keeps a 1x1 convolution from oneDNN.
     return (_HAS_ONEDNN and torch.get_num_threads() > 1 and x.device.type == 'cpu'
             and x.dtype == torch.float32 and x.numel() > x.shape[-1] * 16
+            and x.shape[-1] <= _MOST_CHANNELS
             and not torch.is_autocast_enabled('cpu'))
