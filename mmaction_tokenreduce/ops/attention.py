@@ -17,10 +17,10 @@ from .precision import no_autocast
 
 __all__ = ['attend', 'attend_and_receive', 'cls_row', 'received_attention']
 
-# Of the map that are held at a time: on a CPU a slice should stay in its caches, an
-# accelerator wants few and large products.
-_CELLS = 2**22
-_CELLS_ACCELERATOR = 2**25
+# Maps, and cells of them, that are held at a time: on a CPU a slice and the keys of its
+# heads should stay in caches; accelerators and graphs want few and large products.
+_SMALL = (4, 2**20)
+_LARGE = (2**16, 2**25)
 
 
 @torch.no_grad()
@@ -57,10 +57,10 @@ def received_attention(q: Tensor, k: Tensor, scale: float,
     Returns:
         (B, L) float32; without ``weight`` its rows sum to 1.
     """
-    total = _no_attention(q)
-    for rows, part in _map_slices(q, k, scale, valid):
-        total += _column_sums(part, weight, rows)
-    return _mean(total, q)
+    weight = None if weight is None else _of_maps(weight, q)
+    totals = [sum(_column_sums(part, weight, maps, rows) for rows, part in slices)
+              for maps, slices in _map_slices(q, k, scale, valid)]
+    return _mean(totals, q)
 
 
 @torch.no_grad()
@@ -84,12 +84,17 @@ def attend_and_receive(q: Tensor, k: Tensor, v: Tensor, scale: float,
         The values attended to (B, n, L, D) of v's type, and (B, L) float32 as from
         :func:`received_attention`.
     """
-    total, outs, v = _no_attention(q), [], v.contiguous()
-    for rows, part in _map_slices(q, k, scale, valid):
-        total += _column_sums(part, weight, rows)
-        with no_autocast(q):
-            outs.append(part.to(v.dtype) @ v)
-    return torch.cat(outs, dim=2), _mean(total, q)
+    weight = None if weight is None else _of_maps(weight, q)
+    totals, outs, values = [], [], v.flatten(0, 1).contiguous()
+    for maps, slices in _map_slices(q, k, scale, valid):
+        total, attended = 0, []
+        for rows, part in slices:
+            total = total + _column_sums(part, weight, maps, rows)
+            with no_autocast(q):
+                attended.append(part.to(v.dtype) @ values[maps])
+        totals.append(total)
+        outs.append(torch.cat(attended, dim=1))
+    return torch.cat(outs).view_as(v), _mean(totals, q)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, dropout: float = 0.0,
@@ -110,37 +115,52 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, dropout: float = 0.0,
 
 
 def _map_slices(q: Tensor, k: Tensor, scale: float, valid: Tensor | None
-                ) -> Iterator[tuple[slice, Tensor]]:
-    """Parts (B, n, R, L) float32 of the map, of at most half of the queries each."""
-    batch, heads, length, _ = q.shape
-    cells = _CELLS if q.device.type in ('cpu', 'meta') else _CELLS_ACCELERATOR
-    size = min(max(cells // (batch * heads * length), 1), -(-length // 2))
+                ) -> Iterator[tuple[slice, Iterator[tuple[slice, Tensor]]]]:
+    """Groups of the B * n maps, and slices (M, R, L) float32 of the maps of each.
+
+    A slice has at most half of the queries.
+    """
+    count, length = q.shape[0] * q.shape[1], q.shape[2]
+    small = q.device.type in ('cpu', 'meta') and not torch.compiler.is_compiling()
+    most, cells = _SMALL if small else _LARGE
+    group = min(most, count)
+    size = min(max(cells // (group * length), 1), -(-length // 2))
     # Read once a slice: laid out for the product rather than for the projection.
-    keys, q = k.contiguous().transpose(-2, -1), q * scale
-    hidden = None if valid is None else ~valid[:, None, None]
-    for start in range(0, length, size):
-        rows = slice(start, min(start + size, length))
-        logits = (q[:, :, rows] @ keys).float()
-        if hidden is not None:
-            logits = logits.masked_fill(hidden, float('-inf'))
-        yield rows, logits.softmax(-1)
+    keys = k.flatten(0, 1).contiguous().transpose(-2, -1)
+    queries = (q * scale).flatten(0, 1)
+    hidden = None if valid is None else ~_of_maps(valid, q)
+
+    def slices(maps: slice) -> Iterator[tuple[slice, Tensor]]:
+        for start in range(0, length, size):
+            rows = slice(start, min(start + size, length))
+            logits = (queries[maps, rows] @ keys[maps]).float()
+            if hidden is not None:
+                logits = logits.masked_fill(hidden[maps], float('-inf'))
+            yield rows, logits.softmax(-1)
+
+    for start in range(0, count, group):
+        maps = slice(start, min(start + group, count))
+        yield maps, slices(maps)
 
 
-def _no_attention(q: Tensor) -> Tensor:
-    return torch.zeros(*q.shape[:2], 1, q.shape[2], device=q.device)
+def _of_maps(x: Tensor, q: Tensor) -> Tensor:
+    """(B, L) of clips to (B * n, 1, L) of their maps."""
+    return x[:, None, None].expand(-1, q.shape[1], -1, -1).flatten(0, 1)
 
 
-def _column_sums(part: Tensor, weight: Tensor | None, rows: slice) -> Tensor:
-    """(B, n, 1, L) sums over the queries ``rows``, weighted.
+def _column_sums(part: Tensor, weight: Tensor | None, maps: slice, rows: slice
+                 ) -> Tensor:
+    """(M, 1, L) sums over the queries ``rows``, weighted.
 
     A product is faster than a sum along columns, also where all weights are 1.
     """
-    batch, heads, count, _ = part.shape
-    row = (part.new_ones(1, 1, 1, count) if weight is None else
-           weight[:, None, None, rows].to(part.dtype))
+    count = part.shape[1]
+    row = (part.new_ones(1, 1, 1).expand(len(part), 1, count) if weight is None else
+           weight[maps, :, rows].to(part.dtype))
     with no_autocast(part):
-        return row.expand(batch, heads, 1, count) @ part
+        return row @ part
 
 
-def _mean(total: Tensor, q: Tensor) -> Tensor:
-    return total[:, :, 0].mean(1) / q.shape[2]
+def _mean(totals: list[Tensor], q: Tensor) -> Tensor:
+    """(B, L) of sums over the queries of each map."""
+    return torch.cat(totals).view(q.shape[0], q.shape[1], -1).mean(1) / q.shape[2]

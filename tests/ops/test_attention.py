@@ -44,10 +44,11 @@ def test_cls_row_is_the_first_row_of_the_map(qk):
     assert torch.equal(cls_row(q[:, :, :1], k, 0.3), got)
 
 
+@pytest.mark.parametrize('maps', [4, B * HEADS])
 @pytest.mark.parametrize('rows', [11, 4, 1, 0])
-def test_received_attention_is_the_column_mean_of_the_map(qk, monkeypatch, rows):
+def test_received_attention_is_the_column_mean_of_the_map(qk, monkeypatch, rows, maps):
     """In slices of that many queries, the last one smaller; at least one query."""
-    monkeypatch.setattr(attention, '_CELLS', rows * B * HEADS * L)
+    monkeypatch.setattr(attention, '_SMALL', (maps, rows * maps * L))
     got = received_attention(*qk, 0.3)
     assert_close(got, naive_map(*qk, 0.3).mean((1, 2)))
     assert_close(got.sum(1), torch.ones(B))
@@ -63,7 +64,7 @@ def masked_map(q, k, scale, valid):
 @pytest.mark.parametrize('padded', [False, True])
 def test_queries_count_by_their_weight(qk, monkeypatch, rows, padded):
     """EVAD, eq. 1: sum over queries i of w_i attn(i, j), by N; written as loops."""
-    monkeypatch.setattr(attention, '_CELLS', rows * B * HEADS * L)
+    monkeypatch.setattr(attention, '_SMALL', (4, rows * 4 * L))
     q, k = qk
     weight, valid = 4 * torch.rand(B, L), torch.ones(B, L, dtype=torch.bool)
     if padded:
@@ -116,7 +117,7 @@ class Largest(TorchDispatchMode):
 
 def test_no_more_of_the_map_is_held_than_allowed(qk, monkeypatch):
     cells = 5 * B * HEADS * L
-    monkeypatch.setattr(attention, '_CELLS', cells)
+    monkeypatch.setattr(attention, '_SMALL', (B * HEADS, cells))
     with Largest() as largest:
         received_attention(*qk, 0.3)
     assert largest.numel == cells
@@ -130,7 +131,7 @@ def test_the_whole_map_is_never_held(qk):
     with Largest() as largest:
         received_attention(*qk, 0.3)
         attend_and_receive(*qk, torch.randn(B, HEADS, L, D), 0.3)
-    assert largest.numel == B * HEADS * 6 * L  # 6 of 11 queries
+    assert largest.numel == 4 * 6 * L  # of 4 of the 6 maps, 6 of 11 queries
 
 
 def from_one_softmax(q, k, scale):
