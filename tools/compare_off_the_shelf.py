@@ -12,7 +12,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,10 +43,10 @@ DRAWS = 3  # of strategies that draw anew for every batch; their accuracy is the
 KEEPS = {0.75: (6, 8), 0.5: (4, 8), 0.25: (4, 4)}
 SCORE = 'acc/top1'
 
-CLASS_TOKEN = Comparison(
-    tool='compare_off_the_shelf.py', about=__doc__, prefix='mvit', heading='reducer',
-    ways={'class_token': 'dense MViT with a class token'})
-RUNS = CLASS_TOKEN.runs
+RUNS = Path('work_dirs/compare_off_the_shelf')
+# In the folder of the dense MViT, from which it starts.
+CLASS_TOKEN = replace(compare_selection.COMPARISON, ways={
+    'dense': 'dense', 'class_token': 'dense, with a class token'})
 
 Way = Callable[[float], dict]  # a reducer's config for a share that is kept
 
