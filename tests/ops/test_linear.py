@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from mmaction_tokenreduce.layers import FastLinear, replace_linears
 from mmaction_tokenreduce.ops import linear
+from mmaction_tokenreduce.ops.linear import by_convolution
 
 
 @pytest.mark.parametrize('shape', [(40, 12), (2, 50, 12), (2, 3, 20, 12), (3, 12)])
@@ -18,6 +19,7 @@ def test_equals_the_plain_operator(shape, with_bias):
     bias = torch.randn(7, requires_grad=True) if with_bias else None
     got, want = linear(x, weight, bias), F.linear(x, weight, bias)
     assert_close(got, want)
+    assert_close(by_convolution(x, weight, bias), want)
     leaves = [leaf for leaf in (x, weight, bias) if leaf is not None]
     upstream = torch.randn_like(want)
     assert_close(torch.autograd.grad(got, leaves, upstream),

@@ -159,6 +159,14 @@ def test_topk_forms_agree(tool):
     assert module.peak_resident_kib() > 1000
 
 
+def test_linear_layers(tool, capsys, monkeypatch):
+    module = tool('benchmark_linear.py')
+    monkeypatch.setitem(module.main.__globals__, 'SIZES', ((40, 12, 7), (40, 7, 12)))
+    module.main(['--turns', '1', '--json'])
+    for row in json.loads(capsys.readouterr().out):
+        assert all(row[form] > 0 for form in module.FORMS)
+
+
 def test_forms_of_roi_align_agree(tool):
     module = tool('benchmark_roi_align.py')
     for part in module.FORMS:
