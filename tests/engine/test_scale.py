@@ -2,6 +2,7 @@
 """Training at scale: FlexibleRunner, shards (FSDP), accumulated gradients, EMA."""
 import os
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,30 @@ def test_a_sharded_run_saves_loads_and_resumes(config, one_rank):
         train(path, '--launcher', 'pytorch', '--cfg-options', 'load_from=other.pth')
 
 
+def train_a_part(rank, path, port):
+    os.environ.update(RANK=str(rank), WORLD_SIZE='2', LOCAL_RANK=str(rank),
+                      MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port),
+                      GLOO_SOCKET_IFNAME='lo')
+    torch.set_num_threads(1)
+    whole, _ = train(path, '--work-dir', 'whole', '--launcher', 'pytorch')
+    torch.distributed.destroy_process_group()
+    resumed, _ = train(path, '--work-dir', 'again', '--launcher', 'pytorch',
+                       '--resume', 'whole/epoch_1.pth')
+    torch.distributed.destroy_process_group()
+    torch.save((whole, resumed), f'losses_{rank}.pth')
+
+
+def test_two_sharded_processes_resume_what_they_left(config):
+    """Each has its part of the weights and of the optimiser's state."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    mp.spawn(train_a_part, (config('sharded', sharded_lines()), port), nprocs=2)
+    for rank in range(2):
+        whole, resumed = torch.load(f'losses_{rank}.pth')
+        assert len(whole) == 4 and resumed == whole[2:]
+
+
 def hosts():
     """Small hosts, with reducers that draw nothing, and the shape of their clips."""
     torch.manual_seed(0)
@@ -218,6 +243,23 @@ def test_the_cpu_gets_no_device_ids():
         type='FSDPStrategy', model_wrapper=dict(auto_wrap_policy='a'))))
     compat.cpu_model_wrapper(sharded)
     assert sharded.strategy.model_wrapper == dict(auto_wrap_policy='a', device_id='cpu')
+
+
+@pytest.mark.parametrize('given', ['full', dict(
+    state_dict_type='FULL_STATE_DICT',
+    state_dict_config=dict(type='FullStateDictConfig', rank0_only=True),
+    optim_state_dict_config=dict(type='FullOptimStateDictConfig', rank0_only=True))])
+def test_states_on_the_cpu_are_not_offloaded_to_it(given):
+    from mmengine.config import Config
+    cfg = Config(dict(runner_type='FlexibleRunner', strategy=dict(
+        type='FSDPStrategy', state_dict_cfg=given)))
+    compat.cpu_model_wrapper(cfg)
+    assert cfg.strategy.state_dict_cfg == dict(
+        state_dict_type='FULL_STATE_DICT',
+        state_dict_config=dict(type='FullStateDictConfig', rank0_only=True,
+                               offload_to_cpu=False),
+        optim_state_dict_config=dict(type='FullOptimStateDictConfig', rank0_only=True,
+                                     offload_to_cpu=False))
 
 
 def test_accumulated_halves_are_the_step_of_the_whole():
