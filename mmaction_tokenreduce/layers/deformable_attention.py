@@ -165,7 +165,7 @@ class MultiScalePoints(_PointPredictor):
     def forward(self, query: Tensor, base: Tensor) -> Points:
         """Points of queries (B, T, Q, C) that stand at ``base`` (F, Q, 2)."""
         planes = self._predict(query, self._joint_weight(), base.transpose(0, 1))
-        # What is sampled of one map lies together.
+        # The places in one map lie together.
         planes = planes.permute(4, 3, 0, 1, 2, 5, 6).contiguous()
         return self._points(planes.movedim(1, -2))
 

@@ -18,9 +18,10 @@ from .precision import no_autocast
 __all__ = ['attend', 'attend_and_receive', 'cls_row', 'received_attention']
 
 # Maps, and cells of them, that are held at a time: on a CPU a slice and the keys of its
-# heads should stay in caches; accelerators and graphs want few and large products.
+# heads should stay in caches.
 _SMALL = (4, 2**20)
-_LARGE = (2**16, 2**25)
+# Cells on accelerators and in graphs, which want few and large products of all maps.
+_CELLS = 2**25
 
 
 @torch.no_grad()
@@ -120,10 +121,14 @@ def _map_slices(q: Tensor, k: Tensor, scale: float, valid: Tensor | None
 
     A slice has at most half of the queries.
     """
-    count, length = q.shape[0] * q.shape[1], q.shape[2]
-    small = q.device.type in ('cpu', 'meta') and not torch.compiler.is_compiling()
-    most, cells = _SMALL if small else _LARGE
-    group = min(most, count)
+    batch, heads, length, _ = q.shape
+    in_graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    in_groups = q.device.type in ('cpu', 'meta') and not in_graph
+    group, cells = _SMALL
+    if in_groups:
+        group = min(group, batch * heads)
+    else:  # a graph serves any number of clips
+        group, cells = heads * (1 if in_graph else batch), _CELLS
     size = min(max(cells // (group * length), 1), -(-length // 2))
     # Read once a slice: laid out for the product rather than for the projection.
     keys = k.flatten(0, 1).contiguous().transpose(-2, -1)
@@ -138,8 +143,11 @@ def _map_slices(q: Tensor, k: Tensor, scale: float, valid: Tensor | None
                 logits = logits.masked_fill(hidden[maps], float('-inf'))
             yield rows, logits.softmax(-1)
 
-    for start in range(0, count, group):
-        maps = slice(start, min(start + group, count))
+    if not in_groups:
+        yield slice(None), slices(slice(None))
+        return
+    for start in range(0, batch * heads, group):
+        maps = slice(start, min(start + group, batch * heads))
         yield maps, slices(maps)
 
 
@@ -155,7 +163,7 @@ def _column_sums(part: Tensor, weight: Tensor | None, maps: slice, rows: slice
     A product is faster than a sum along columns, also where all weights are 1.
     """
     count = part.shape[1]
-    row = (part.new_ones(1, 1, 1).expand(len(part), 1, count) if weight is None else
+    row = (part.new_ones(1, 1, 1).expand(part.shape[0], 1, count) if weight is None else
            weight[maps, :, rows].to(part.dtype))
     with no_autocast(part):
         return row @ part

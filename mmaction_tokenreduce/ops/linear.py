@@ -6,10 +6,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _HAS_ONEDNN = torch.backends.mkldnn.is_available()
-# oneDNN's 1x1 convolutions for AVX2 take up to four times as long as MKL's products
-# where rows are long and a multiple of 4 KiB apart: 3072 and 4096 channels.
-_MOST_CHANNELS = (float('inf') if torch.backends.cpu.get_cpu_capability() == 'AVX512'
-                  else 3071)
+# With AVX2 oneDNN's 1x1 convolutions take up to four times as long as MKL's products
+# where rows are long and a multiple of 4 KiB apart: 3072 and 4096 channels, at most
+# numbers of tokens. All rows from there on go to MKL, which loses a tenth at worst.
+_LONG_ROW = (float('inf') if torch.backends.cpu.get_cpu_capability() == 'AVX512'
+             else 3072)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -43,5 +44,5 @@ def _suits_onednn(x: Tensor) -> bool:
     # With one thread PyTorch itself keeps a 1x1 convolution from oneDNN.
     return (_HAS_ONEDNN and torch.get_num_threads() > 1 and x.device.type == 'cpu'
             and x.dtype == torch.float32 and x.numel() > x.shape[-1] * 16
-            and x.shape[-1] <= _MOST_CHANNELS
+            and x.shape[-1] < _LONG_ROW
             and not torch.is_autocast_enabled('cpu'))

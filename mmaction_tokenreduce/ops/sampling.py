@@ -5,7 +5,7 @@ A sum of K samples of a map is a weighted sum of 4 K of its rows, so that one
 ``embedding_bag`` reads each row where it lies and keeps no sample. What is left to save
 is the arithmetic of places and weights, passes over memory that count no GFLOPs: x, y
 and weights are planes of their own, so that every pass runs over whole vectors, and
-what lies outside a map is given no weight instead of being masked or padded.
+what lies outside a map is given no weight instead of a mask or a border.
 
 Legend: M maps of H x W places and C channels, n heads, K samples of a sum.
 """
@@ -57,8 +57,8 @@ def sum_of_samples(maps: Tensor, x: Tensor, y: Tensor, weight: Tensor,
                               below * right), -2)
         count = first[..., 0].numel()
         sums = F.embedding_bag(
-            rows.view(count, -1), maps.reshape(-1, maps.shape[-1] // heads), mode='sum',
-            per_sample_weights=shares.view(count, -1))
+            rows.reshape(count, -1), maps.reshape(-1, maps.shape[-1] // heads),
+            mode='sum', per_sample_weights=shares.reshape(count, -1))
     return sums.view(*weight.shape[:-2], -1).to(kind)
 
 
@@ -67,13 +67,15 @@ def _neighbours(place: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
 
     The cells are always in the map. A share is 1 less the distance, but not below 0:
     cells that are not next to a place outside have none. Where a share has a corner its
-    derivative is the one to the right, as if it were made from a fraction.
+    derivative is the one to the right, as if it were made from a fraction; outside of
+    the map, at -1 and ``side``, the one to the left.
     """
     place = place.clamp(-1, side)
     first = place.detach().floor().clamp_(0, side - 2)
     along = place - first
     back = 1 - along
-    # |a| is a + 2 relu(-a); relu and clamp differ in their derivative at 0.
+    # |along| is along + 2 relu(-along), |back| is 2 relu(back) - back; relu and clamp
+    # differ in their derivative at 0.
     one = torch.sub(back, (-along).relu_(), alpha=2).relu_()
     two = torch.sub(1 + back, back.relu(), alpha=2).clamp(min=0)
     return first.int(), one, two

@@ -148,7 +148,7 @@ class PointTrace(DecisionWatch):
             ValueError: If the model was not run.
         """
         self._check()
-        return max(points.xy.shape[4] if isinstance(module, SpaceTimeAttention) else 1
+        return max(points.x.shape[4] if isinstance(module, SpaceTimeAttention) else 1
                    for module, _, _, points in self._seen)
 
     def points(self, block: int, sample: int, frame: int,
@@ -184,8 +184,8 @@ class PointTrace(DecisionWatch):
     def _of_query(self, block: int, part: nn.Module, thw: tuple[int, int, int],
                   base: Tensor, points: Any, sample: int, frame: int,
                   place: tuple[float, float]) -> SampledPoints:
-        if not 0 <= sample < len(points.xy):
-            raise ValueError(f'sample {sample}: the batch had {len(points.xy)} clips')
+        if not 0 <= sample < len(points.x):
+            raise ValueError(f'sample {sample}: the batch had {len(points.x)} clips')
         if not 0 <= frame < thw[0]:
             raise ValueError(f'token frame {frame}: the clip has {thw[0]}, 0 to '
                              f'{thw[0] - 1}')
@@ -195,7 +195,8 @@ class PointTrace(DecisionWatch):
         centres = self._to_pixels(base.float().cpu(), scales[0])
         wanted = torch.tensor(place[::-1], dtype=centres.dtype)
         query = int((centres - wanted).square().sum(-1).argmin())
-        xy = points.xy[sample, frame, query].detach().float().cpu()  # (n, L, N, 2)
+        xy = torch.stack([part[sample, frame, query] for part in points[:2]], -1)
+        xy = xy.detach().float().cpu()  # (n, L, N, 2)
         low = torch.tensor(size).flip(-1).view(-1, 1, 2)  # (L, 1, 2), width and height
         outside = ((xy <= -1) | (xy >= low)).any(-1)
         maps = xy.shape[1]

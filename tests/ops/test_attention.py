@@ -134,6 +134,23 @@ def test_the_whole_map_is_never_held(qk):
     assert largest.numel == 4 * 6 * L  # of 4 of the 6 maps, 6 of 11 queries
 
 
+def test_a_graph_serves_batches_of_other_sizes():
+    def clips(batch):
+        return [torch.randn(batch, HEADS, L, D) for _ in range(3)]
+
+    def read(q, k, v):
+        return attend_and_receive(q, k, v, 0.3)
+
+    traced = torch.jit.trace(read, clips(2), check_trace=False)
+    compiled = torch.compile(read, backend='eager', fullgraph=True, dynamic=True)
+    for batch in (1, 2, 3):
+        args = clips(batch)
+        assert_close(traced(*args), read(*args))
+        with torch.compiler.set_stance(
+                'fail_on_recompile' if batch == 3 else 'default'):
+            assert_close(compiled(*args), read(*args))
+
+
 def from_one_softmax(q, k, scale):
     return attend_and_receive(q, k, torch.ones_like(k), scale)[1]
 

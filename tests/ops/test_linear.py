@@ -1,5 +1,7 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """The fast linear layer equals nn.Linear, values and gradients."""
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -50,3 +52,13 @@ def test_replacing_keeps_parameters_hooks_and_subclasses():
     assert seen and list(model.state_dict()) == names and model[0].weight is weight
     assert type(model[0]) is type(model[1][0]) is FastLinear
     assert type(model[2]) is Special
+
+
+def test_long_rows_are_no_convolution(monkeypatch):
+    monkeypatch.setattr(sys.modules[linear.__module__], '_LONG_ROW', 13)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 2)
+    monkeypatch.setattr(sys.modules[linear.__module__], 'by_convolution',
+                        lambda x, weight, bias: 'convolution')
+    if torch.backends.mkldnn.is_available():
+        assert linear(torch.randn(40, 12), torch.randn(7, 12)) == 'convolution'
+    assert linear(torch.randn(40, 13), torch.randn(7, 13)).shape == (40, 7)

@@ -43,16 +43,18 @@ def test_equals_grid_sample_with_zeros_around():
 
 
 def test_gradients_on_a_place_are_those_to_the_right():
-    maps = torch.arange(15.).square().view(1, H, W, 1)
+    """But for those that touch the map from outside."""
+    maps = (1 + torch.arange(15.)).square().view(1, H, W, 1)
     index, weight = torch.zeros(1, dtype=torch.long), torch.ones(1, 1, 1)
-    for x, y in ((0., 0.), (2., 1.), (4., 2.)):
-        places = [torch.full((1, 1, 1), v, requires_grad=True) for v in (x, y)]
+    for x, y in ((0., 0.), (2., 1.), (4., 2.), (-1., 1.), (W, 1.), (2., -1.), (2., H)):
+        places = [torch.full((1, 1, 1), float(v), requires_grad=True) for v in (x, y)]
         at = sum_of_samples(maps, *places, weight, index)
         got = torch.autograd.grad(at.sum(), places)
         for axis, gradient in enumerate(got):
             moved = [place.detach().clone() for place in places]
-            moved[axis] += 1 / 64
-            slope = (sum_of_samples(maps, *moved, weight, index) - at) * 64
+            step = -1 / 64 if (x, y)[axis] in (-1, (W, H)[axis]) else 1 / 64
+            moved[axis] += step
+            slope = (sum_of_samples(maps, *moved, weight, index) - at) / step
             assert_close(gradient.item(), slope.item(), rtol=1e-3, atol=1e-2)
 
 
@@ -62,6 +64,13 @@ def test_places_at_infinity_count_nothing():
     index, weight = torch.zeros(1, dtype=torch.long), torch.ones(2, 1, 1)
     for place in ((x, y), (y, x)):
         assert_close(sum_of_samples(maps, *place, weight, index), torch.zeros(2, C))
+
+
+def test_planes_need_not_be_contiguous():
+    maps, index = torch.randn(2, H, W, C), torch.zeros(1, dtype=torch.long)
+    x, y, weight = torch.rand(3, 7, 2, 3, 5).permute(0, 1, 4, 2, 3)  # (7, 5, 2, 3) each
+    want = sum_of_samples(maps, x.contiguous(), y.contiguous(), weight, index)
+    assert_close(sum_of_samples(maps, x, y, weight, index), want)
 
 
 def test_each_sample_has_its_map_and_weight():
