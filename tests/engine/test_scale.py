@@ -134,25 +134,29 @@ def test_a_sharded_run_saves_loads_and_resumes(config, one_rank):
         train(path, '--launcher', 'pytorch', '--cfg-options', 'load_from=other.pth')
 
 
-def train_a_part(rank, path, port):
+def train_a_part(rank, path, ports):
     os.environ.update(RANK=str(rank), WORLD_SIZE='2', LOCAL_RANK=str(rank),
-                      MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port),
-                      GLOO_SOCKET_IFNAME='lo')
+                      MASTER_ADDR='127.0.0.1', GLOO_SOCKET_IFNAME='lo')
     torch.set_num_threads(1)
-    whole, _ = train(path, '--work-dir', 'whole', '--launcher', 'pytorch')
-    torch.distributed.destroy_process_group()
-    resumed, _ = train(path, '--work-dir', 'again', '--launcher', 'pytorch',
-                       '--resume', 'whole/epoch_1.pth')
-    torch.distributed.destroy_process_group()
-    torch.save((whole, resumed), f'losses_{rank}.pth')
+    losses = []
+    # Each meets at a port of its own: at that of the first, the second could be met by
+    # what the first left there.
+    for port, options in zip(ports, (['--work-dir', 'whole'], [
+            '--work-dir', 'again', '--resume', 'whole/epoch_1.pth']), strict=True):
+        os.environ['MASTER_PORT'] = str(port)
+        losses.append(train(path, '--launcher', 'pytorch', *options)[0])
+        torch.distributed.destroy_process_group()
+    torch.save(losses, f'losses_{rank}.pth')
 
 
 def test_two_sharded_processes_resume_what_they_left(config):
     """Each has its part of the weights and of the optimiser's state."""
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    mp.spawn(train_a_part, (config('sharded', sharded_lines()), port), nprocs=2)
+    with socket.socket() as one, socket.socket() as other:
+        ports = []
+        for free in (one, other):
+            free.bind(('127.0.0.1', 0))
+            ports.append(free.getsockname()[1])
+    mp.spawn(train_a_part, (config('sharded', sharded_lines()), ports), nprocs=2)
     for rank in range(2):
         whole, resumed = torch.load(f'losses_{rank}.pth')
         assert len(whole) == 4 and resumed == whole[2:]
