@@ -11,6 +11,7 @@ What a library cannot mend (builds, version ranges) is left to ``setup.cfg`` and
 Makefile; faults of single mmaction2 models are mended in the subclasses in ``models``.
 """
 import functools
+import importlib
 import importlib.util
 import inspect
 import os
@@ -216,6 +217,55 @@ def average_precision_without_truth() -> bool:
     return True
 
 
+def augment_without_pytorchvideo() -> bool:
+    """Give mmaction2's recipes RandAugment where pytorchvideo cannot be imported.
+
+    Breaks: training from mmaction2's configs of MViT and UniFormerV2, whose pipelines
+    have ``PytorchVideoWrapper(op='RandAugment')``: pytorchvideo 0.1.5, its last
+    release, imports a module that torchvision removed in 0.17.
+    Upstream: pytorchvideo, ``transforms/augmentations.py``; no release since 2022.
+    Can go: with a pytorchvideo release that imports, or a RandAugment in mmaction2.
+
+    The stand-in is ``RandAugment`` of ``datasets.transforms`` with pytorchvideo's
+    defaults, filled with black as pytorchvideo does on mmaction2's frames. Other
+    operations, and all of them where pytorchvideo works, are left as they are.
+
+    Returns:
+        bool: Whether the class was changed in this call.
+    """
+    from mmaction.datasets.transforms import PytorchVideoWrapper
+    original = PytorchVideoWrapper.__init__
+    if getattr(original, 'has_stand_in', False):
+        return False
+
+    @functools.wraps(original)
+    def __init__(self: Any, op: str, **kwargs: Any) -> None:
+        if op != 'RandAugment' or _imports('pytorchvideo.transforms'):
+            original(self, op, **kwargs)
+            return
+        from .datasets.transforms import RandAugment
+        augment = RandAugment(**{'magnitude': 9, 'num_layers': 2, 'fill': 0, **kwargs})
+
+        def of_tensor(frames: torch.Tensor) -> torch.Tensor:
+            images = list(frames.permute(0, 2, 3, 1).contiguous().numpy())
+            images = numpy.stack(augment({'imgs': images})['imgs'])
+            return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+        self.op, self.trans = op, of_tensor
+
+    __init__.has_stand_in = True
+    PytorchVideoWrapper.__init__ = __init__
+    return True
+
+
+def _imports(name: str) -> bool:
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return False
+    return True
+
+
 def load_sharded_optimizer() -> bool:
     """Let a fully sharded run (FSDP) resume its optimiser.
 
@@ -290,8 +340,8 @@ def apply() -> list[str]:
     """
     entries = (add_drn_stand_ins, allow_mmengine_checkpoints,
                read_downloads_weights_only, score_heads_in_float32,
-               average_precision_without_truth, load_sharded_optimizer,
-               keep_epoch_of_checkpoint)
+               average_precision_without_truth, augment_without_pytorchvideo,
+               load_sharded_optimizer, keep_epoch_of_checkpoint)
     return [entry.__name__ for entry in entries if entry()]
 
 

@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 import torch
 from mmaction.models import MViTHead
+from mmaction.registry import TRANSFORMS
 from mmaction.structures import ActionDataSample
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
 from mmaction_tokenreduce import compat
+from mmaction_tokenreduce.datasets import RandAugment
 
 
 @pytest.fixture
@@ -193,6 +195,48 @@ def test_heads_take_bfloat16_scores():
     assert losses['loss_cls'].dtype == torch.float32
     torch.testing.assert_close(losses['loss_cls'], expected['loss_cls'])
     assert losses['top1_acc'] == expected['top1_acc'] == 0.5
+
+
+AUGMENT = dict(type='mmaction.PytorchVideoWrapper', op='RandAugment', magnitude=9,
+               num_layers=4, prob=1.0)
+
+
+def fake_pytorchvideo(folder, text, monkeypatch):
+    """A package of this name whose transforms are the text."""
+    (folder / 'pytorchvideo').mkdir()
+    (folder / 'pytorchvideo/__init__.py').touch()
+    (folder / 'pytorchvideo/transforms.py').write_text(text)
+    monkeypatch.syspath_prepend(str(folder))
+    for name in ('pytorchvideo', 'pytorchvideo.transforms'):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+@pytest.mark.parametrize('installed', [False, True])
+def test_rand_augment_where_pytorchvideo_cannot_be_imported(installed, tmp_path,
+                                                            monkeypatch):
+    """Not installed, or as 0.1.5 is beside today's torchvision."""
+    fake_pytorchvideo(tmp_path, 'import torchvision.transforms.functional_tensor' if
+                      installed else 'import missing_module', monkeypatch)
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 256, (20, 30, 3), np.uint8)] * 3
+    augment = TRANSFORMS.build(AUGMENT)
+    np.random.seed(0)
+    changed = augment(dict(imgs=list(frames)))['imgs']
+    np.random.seed(0)
+    expected = RandAugment(magnitude=9, num_layers=4, prob=1.0, fill=0)(
+        dict(imgs=list(frames)))['imgs']
+    np.testing.assert_array_equal(changed, expected)
+    assert changed[0].dtype == np.uint8 and (changed[0] != frames[0]).any()
+    assert TRANSFORMS.build(dict(AUGMENT, num_layers=1)).op == 'RandAugment'
+    with pytest.raises(RuntimeError, match='Install pytorchvideo'):
+        TRANSFORMS.build(dict(type='mmaction.PytorchVideoWrapper', op='AugMix'))
+
+
+def test_pytorchvideo_is_used_where_it_works(tmp_path, monkeypatch):
+    fake_pytorchvideo(tmp_path, 'def RandAugment(**kwargs):\n'
+                      '    return lambda frames: 255 - frames\n', monkeypatch)
+    frames = [np.full((4, 5, 3), 55, np.uint8)] * 2
+    assert (np.array(TRANSFORMS.build(AUGMENT)(dict(imgs=frames))['imgs']) == 200).all()
 
 
 def test_apply_changes_nothing_the_second_time():

@@ -70,9 +70,7 @@ def test_every_pin_is_exact() -> None:
 def test_extras_and_what_a_plain_install_leaves_alone() -> None:
     config = read_setup_cfg()
     extras = config['options.extras_require']
-    assert set(extras) == {'det', 'mim', 'recipes', 'export', 'dev'}
-    recipes = {r.name for r in requirements_of(extras['recipes'])}
-    assert recipes == {'pytorchvideo', 'torchvision'}
+    assert set(extras) == {'det', 'mim', 'export', 'dev'}
     plain = {r.name for r in requirements_of(config['options']['install_requires'])}
     # pip would compile mmcv out of sight of torch, see setup.cfg
     assert 'mmcv' not in plain and 'mmdet' not in plain

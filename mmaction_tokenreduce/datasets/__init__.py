@@ -12,6 +12,7 @@ from .transforms import (
     FormatMotion,
     MotionDecode,
     MotionInit,
+    RandAugment,
     SampleKeyframeClip,
 )
 from .video_dataset import BadVideoError, CheckedVideoDataset
@@ -19,4 +20,5 @@ from .video_dataset import BadVideoError, CheckedVideoDataset
 __all__ = ['ActionTubeDataset', 'BadVideoError', 'CheckedAVADataset',
            'CheckedAVAKineticsDataset', 'CheckedVideoDataset', 'ColorRandAugment',
            'Diving48Dataset', 'EpicKitchensDataset', 'FollowMotion', 'FormatMotion',
-           'MotionDecode', 'MotionInit', 'MotionVideoDataset', 'SampleKeyframeClip']
+           'MotionDecode', 'MotionInit', 'MotionVideoDataset', 'RandAugment',
+           'SampleKeyframeClip']

@@ -12,7 +12,6 @@ The options are those of mmaction2's tools. Where these differ on purpose:
 import argparse
 import os
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -249,22 +248,6 @@ def check_lists(cfg: Config, loaders: Sequence[str]) -> None:
                                    dataset.get('hint'))
 
 
-def check_augmentation(cfg: Config) -> None:
-    """See that what the training pipeline needs beside mmaction2 is installed.
-
-    Args:
-        cfg (Config): The config.
-
-    Raises:
-        ConfigError: If pytorchvideo is needed and missing.
-    """
-    pipeline = (cfg.train_dataloader.get('dataset') or {}).get('pipeline') or ()
-    if any(step.get('type') == 'PytorchVideoWrapper' for step in pipeline) and (
-            find_spec('pytorchvideo') is None):
-        raise ConfigError('the training pipeline uses PytorchVideoWrapper: install it '
-                          'with pip install -e ".[recipes]", or take that step out')
-
-
 def set_randomness(cfg: Config, args: argparse.Namespace) -> None:
     """Merge the options of the seed into ``randomness`` of the config.
 
@@ -307,7 +290,6 @@ def train_config(args: argparse.Namespace) -> Config:
     check_optimizer(cfg)
     set_amp(cfg, args.amp)
     check_lists(cfg, ('train_dataloader', 'val_dataloader'))
-    check_augmentation(cfg)
     set_start(cfg, args.resume)
     set_randomness(cfg, args)
     if args.auto_scale_lr:

@@ -23,10 +23,9 @@ def video(tmp_path_factory):
 
 
 def run(pipeline, video):
-    """Packed inputs; without RandAugment, which needs the `recipes` extra."""
-    steps = [step for step in pipeline if step['type'] != 'PytorchVideoWrapper']
+    """Packed inputs."""
     with DefaultScope.overwrite_default_scope('mmaction'):
-        steps = Compose([TRANSFORMS.build(step) for step in steps])
+        steps = Compose([TRANSFORMS.build(step) for step in pipeline])
     return steps(dict(filename=video, label=3, start_index=0, modality='RGB'))
 
 
@@ -49,3 +48,11 @@ def test_labels_stay_right(name):
         assert cfg[f'{split}_dataloader'].dataset.num_classes == classes
     flips = [step for step in cfg.train_pipeline if step['type'] == 'Flip']
     assert bool(flips) == (classes == 400)
+
+
+def test_mmaction2s_own_recipe_of_mvit_runs(video):
+    """Whole, where pytorchvideo cannot be imported (compat)."""
+    cfg = load('configs/mix/mvit_small_stts_k400.py')
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    assert 'PytorchVideoWrapper' in {step['type'] for step in pipeline}
+    assert run(pipeline, video)['inputs'].shape == (1, 3, 16, 224, 224)

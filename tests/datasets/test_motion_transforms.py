@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from mmaction.registry import TRANSFORMS
 
-from mmaction_tokenreduce.datasets import ColorRandAugment, FollowMotion, FormatMotion
-from mmaction_tokenreduce.datasets.transforms import color
+from mmaction_tokenreduce.datasets import FollowMotion, FormatMotion
 
 
 def affine_field(height, width, rows, cols, frames=4):
@@ -198,49 +197,3 @@ def test_mistakes_in_the_format(options, message):
 def test_stride_must_divide_the_image():
     with pytest.raises(ValueError, match='60x90 px is no multiple of stride=4'):
         FormatMotion(stride=4)(sample())
-
-
-def test_colour_augmentation_moves_nothing():
-    """A lone bright pixel stays the one that differs from its surroundings."""
-    image = np.full((24, 24, 3), 60, np.uint8)
-    image[7, 15] = (250, 200, 230)
-    for name, (function, none, full, _) in color.OPERATIONS.items():
-        changed = function(image.copy(), none + (full - none) * 0.5).astype(int)
-        off = np.abs(changed - changed[0, 0]).sum(-1)
-        row, column = np.unravel_index(off.argmax(), off.shape)
-        assert (row, column) == (7, 15), name
-        assert changed.shape == image.shape and changed.max() <= 255
-
-
-def test_colour_operations_at_known_values():
-    image = np.random.default_rng(0).integers(0, 256, (8, 9, 3), np.uint8)
-    np.testing.assert_array_equal(color.brightness(image, 0.5),
-                                  (image * 0.5).round().astype(np.uint8))
-    np.testing.assert_array_equal(color.posterize(image, 3), image // 32 * 32)
-    np.testing.assert_array_equal(color.posterize(image, 8), image)
-    np.testing.assert_array_equal(color.solarize(image, 256), image)
-    np.testing.assert_array_equal(
-        color.solarize(image, 100), np.where(image >= 100, 255 - image, image))
-    np.testing.assert_array_equal(color.invert(image, 0), 255 - image)
-    grey = color.saturation(image, 0)
-    assert (grey == grey[..., :1]).all()
-    stretched = color.autocontrast(image // 2 + 20, 0)
-    assert (stretched.min((0, 1)) == 0).all() and (stretched.max((0, 1)) == 255).all()
-    flat = np.full((4, 4, 3), 9, np.uint8)
-    for same in (color.autocontrast, color.contrast, color.sharpness):
-        np.testing.assert_array_equal(same(flat, 0.5), flat)
-    for neutral in (color.brightness, color.contrast, color.saturation,
-                    color.sharpness):
-        np.testing.assert_array_equal(neutral(image, 1), image)
-
-
-def test_all_frames_get_the_same_colours():
-    np.random.seed(1)
-    results = sample()
-    results['imgs'] = [results['imgs'][0].copy() for _ in range(4)]
-    before = results['imgs'][0].copy()
-    results = ColorRandAugment(magnitude=9, prob=1.0)(results)
-    assert all((image == results['imgs'][0]).all() for image in results['imgs'])
-    assert (results['imgs'][0] != before).any()
-    with pytest.raises(ValueError, match='magnitude of ColorRandAugment must be'):
-        ColorRandAugment(magnitude=11)

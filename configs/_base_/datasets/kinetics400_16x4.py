@@ -1,6 +1,5 @@
 # Kinetics-400 as mmaction2 users have it on disk; 16 frames of every 4th, 224x224.
-# Training augments each video twice (repeated augmentation) and needs the `recipes`
-# extra for RandAugment. Test: 5 clips x 1 crop.
+# Training augments each video twice (repeated augmentation). Test: 5 clips x 1 crop.
 data_root = 'data/kinetics400'
 ann_file_train = f'{data_root}/kinetics400_train_list_videos.txt'
 ann_file_val = f'{data_root}/kinetics400_val_list_videos.txt'
@@ -13,7 +12,7 @@ train_pipeline = [
     dict(type='SampleFrames', clip_len=16, frame_interval=4, num_clips=1),
     dict(type='DecordDecode'),
     dict(type='Resize', scale=(-1, 256)),
-    dict(type='PytorchVideoWrapper', op='RandAugment', magnitude=7, num_layers=4),
+    dict(type='RandAugment', magnitude=7, num_layers=4),
     dict(type='RandomResizedCrop'),
     dict(type='Resize', scale=(224, 224), keep_ratio=False),
     dict(type='Flip', flip_ratio=0.5),

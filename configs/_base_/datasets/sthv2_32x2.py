@@ -1,6 +1,6 @@
 # Something-Something V2 as mmaction2 users have it on disk; 32 frames of every 2nd,
-# 224x224. Training needs the `recipes` extra for RandAugment; nothing is flipped, since
-# left and right are part of some classes. Test: 1 clip x 3 crops.
+# 224x224. Nothing is flipped, since left and right are part of some classes. Test: 1
+# clip x 3 crops.
 data_root = 'data/sthv2'
 ann_file_train = f'{data_root}/sthv2_train_list_videos.txt'
 ann_file_val = f'{data_root}/sthv2_val_list_videos.txt'
@@ -12,7 +12,7 @@ train_pipeline = [
     dict(type='SampleFrames', clip_len=32, frame_interval=2, num_clips=1),
     dict(type='DecordDecode'),
     dict(type='Resize', scale=(-1, 256)),
-    dict(type='PytorchVideoWrapper', op='RandAugment', magnitude=7, num_layers=4),
+    dict(type='RandAugment', magnitude=7, num_layers=4),
     dict(type='RandomResizedCrop'),
     dict(type='Resize', scale=(224, 224), keep_ratio=False),
     dict(type='RandomErasing', erase_prob=0.25, mode='rand'),

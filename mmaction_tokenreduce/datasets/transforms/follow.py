@@ -14,7 +14,7 @@ from mmaction.datasets.transforms import processing as mm
 from mmaction.registry import TRANSFORMS
 from mmcv.transforms import BaseTransform
 
-from .color import ColorRandAugment
+from .rand_augment import ColorRandAugment
 
 _GEOMETRY_KEYS = ('crop_bbox', 'flip', 'flip_direction')
 
@@ -123,7 +123,6 @@ FOLLOWED: dict[type, Callable[[dict, tuple[int, int]], None]] = {
     mm.MultiScaleCrop: _follow_crop, mm.CenterCrop: _follow_crop,
     mm.ThreeCrop: _follow_crops, mm.TenCrop: _follow_ten_crops, mm.Flip: _follow_flip,
 }
-# of pytorchvideo's, RandAugment and AugMix rotate, shear and shift frames
 UNMOVED: tuple[type, ...] = (mm.ColorJitter, mm.RandomErasing, ColorRandAugment)
 
 
