@@ -135,6 +135,7 @@ class SparseLocalizer(BaseModule):
     def _initial_boxes(self, sizes: Tensor) -> Tensor:
         """(B, N, 4) float32: the learned boxes, in pixels of each image."""
         centre, size = self.proposals.init_proposal_bboxes.weight.float().chunk(2, -1)
+        size = size.abs()  # learned without bounds
         return torch.cat((centre - 0.5 * size, centre + 0.5 * size), -1) * whwh(
             sizes).float()
 

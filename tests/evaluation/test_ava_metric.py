@@ -115,6 +115,7 @@ def test_predictions_that_do_not_fit(files):
     metric = CheckedAVAMetric('ann.csv', None, 'map.pbtxt', num_classes=3)
     for boxes, scores, message in (
             ([[0.0, 0.0, 1.0, 1.0]], [[0.1, 0.2]], 'num_classes is the number of'),
-            ([[0.0, 0.0, 90.0, 1.0]], [[0.1] * 3], 'needs boxes as shares')):
+            ([[0.0, 0.0, 90.0, 1.0]], [[0.1] * 3], 'needs boxes as shares'),
+            ([[0.5, 0.0, 0.4, 1.0]], [[0.1] * 3], 'x1 <= x2 and y1 <= y2, got')):
         with pytest.raises(ValueError, match=message):
             metric.process(None, [sample('v1', 1, boxes, scores)])

@@ -311,6 +311,20 @@ def test_initial_boxes_are_the_whole_image():
         1).expand(-1, 10, -1))
 
 
+def test_learned_sizes_below_zero_do_not_turn_boxes_inside_out():
+    """AVA's evaluation would refuse such boxes, after hours."""
+    model = detector().eval()
+    sizes = model.localizer.proposals.init_proposal_bboxes.weight.data[:, 2:]
+    pyramid = [torch.randn(1, 32, side, side) for side in (16, 8, 4, 2)]
+    expected = model.localizer(pyramid, torch.tensor([[64, 64]]))
+    sizes[::2] *= -1
+    sizes[1::4, 0] *= -1
+    for found, right in zip(model.localizer(pyramid, torch.tensor([[64, 64]])),
+                            expected, strict=True):
+        torch.testing.assert_close(found.boxes, right.boxes)
+        assert (found.boxes[..., 2:] >= found.boxes[..., :2]).all()
+
+
 def test_boxes_learn_from_their_own_stage_only():
     model = randomize(detector()).train()
     sizes = torch.tensor([[64.0, 96.0]])
