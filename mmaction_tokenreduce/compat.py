@@ -391,17 +391,15 @@ def cpu_model_wrapper(cfg: Any) -> None:
     Breaks: a distributed run on CPU, after ``init_cpu_distributed``: mmengine passes
     ``device_ids=[LOCAL_RANK]`` to ``DistributedDataParallel``, which refuses them for
     a model on the CPU, and ``device_id=LOCAL_RANK`` to FSDP, which finds no device.
-    With ``offload_to_cpu`` torch crashes there as weights are saved, and saves each
-    state of the optimiser with the values of the last: its buffer is not copied.
     Upstream: mmengine 0.10.7, ``Runner.wrap_model`` and ``_wrap_model`` of its
-    strategies; torch 2.13, ``_unflatten_orig_param_states``; no issues known.
-    Can go: when mmengine passes device ids for devices only, and torch copies.
+    strategies; no issues known.
+    Can go: when mmengine passes device ids for devices only.
 
     Args:
         cfg (mmengine.Config): The run's config; ``model_wrapper_cfg``, or for a
             FlexibleRunner ``strategy.model_wrapper``, is set in place, as mmengine
-            would have wrapped the model otherwise; ``offload_to_cpu`` of the state
-            dicts of FSDP is set to False.
+            would have wrapped the model otherwise. FSDP's state dicts are not
+            offloaded then, see :func:`_keep_states_where_they_are`.
     """
     if cfg.get('runner_type') == 'FlexibleRunner':
         if cfg.get('strategy') is None:
@@ -410,16 +408,7 @@ def cpu_model_wrapper(cfg: Any) -> None:
             wrapper = cfg.strategy.get('model_wrapper') or dict(
                 type='MMFullyShardedDataParallel')
             cfg.strategy.model_wrapper = dict(wrapper, device_id='cpu')
-            states = cfg.strategy.get('state_dict_cfg')
-            if states == 'full':
-                states = dict(state_dict_type='FULL_STATE_DICT', **{
-                    key: dict(type=kind, rank0_only=True) for key, kind in (
-                        ('state_dict_config', 'FullStateDictConfig'),
-                        ('optim_state_dict_config', 'FullOptimStateDictConfig'))})
-            if isinstance(states, dict):
-                cfg.strategy.state_dict_cfg = {
-                    key: dict(value, offload_to_cpu=False) if isinstance(value, dict)
-                    else value for key, value in states.items()}
+            _keep_states_where_they_are(cfg.strategy)
         elif cfg.strategy.type == 'DDPStrategy':
             wrapper = cfg.strategy.get('model_wrapper') or dict(
                 type='MMDistributedDataParallel', broadcast_buffers=False)
@@ -431,6 +420,30 @@ def cpu_model_wrapper(cfg: Any) -> None:
             broadcast_buffers=False,
             find_unused_parameters=cfg.get('find_unused_parameters', False))
     cfg.model_wrapper_cfg['device_ids'] = None
+
+
+def _keep_states_where_they_are(strategy: Any) -> None:
+    """Have FSDP's state dicts made without ``offload_to_cpu``.
+
+    Breaks: saving where the model is on the CPU. torch crashes as weights are saved,
+    and saves each state of the optimiser with the values of the last: its buffer is
+    not copied.
+    Upstream: torch 2.13, ``_unflatten_orig_param_states``; no issue known.
+    Can go: when torch copies.
+
+    Args:
+        strategy (ConfigDict): An FSDPStrategy; ``state_dict_cfg`` is set in place.
+    """
+    states = strategy.get('state_dict_cfg')
+    if states == 'full':  # which mmengine would write out like this
+        states = dict(state_dict_type='FULL_STATE_DICT', **{
+            key: dict(type=kind, rank0_only=True) for key, kind in (
+                ('state_dict_config', 'FullStateDictConfig'),
+                ('optim_state_dict_config', 'FullOptimStateDictConfig'))})
+    if isinstance(states, dict):
+        strategy.state_dict_cfg = {
+            key: dict(value, offload_to_cpu=False) if isinstance(value, dict) else value
+            for key, value in states.items()}
 
 
 def _release(version: str) -> tuple[int, int]:

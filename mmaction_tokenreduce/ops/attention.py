@@ -117,19 +117,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, dropout: float = 0.0,
 
 def _map_slices(q: Tensor, k: Tensor, scale: float, valid: Tensor | None
                 ) -> Iterator[tuple[slice, Iterator[tuple[slice, Tensor]]]]:
-    """Groups of the B * n maps, and slices (M, R, L) float32 of the maps of each.
-
-    A slice has at most half of the queries.
-    """
-    batch, heads, length, _ = q.shape
-    in_graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    in_groups = q.device.type in ('cpu', 'meta') and not in_graph
-    group, cells = _SMALL
-    if in_groups:
-        group = min(group, batch * heads)
-    else:  # a graph serves any number of clips
-        group, cells = heads * (1 if in_graph else batch), _CELLS
-    size = min(max(cells // (group * length), 1), -(-length // 2))
+    """Groups of the B * n maps, and slices (M, R, L) float32 of the maps of each."""
+    length, count = q.shape[2], q.shape[0] * q.shape[1]
+    group, size = _portions(q)
     # Read once a slice: laid out for the product rather than for the projection.
     keys = k.flatten(0, 1).contiguous().transpose(-2, -1)
     queries = (q * scale).flatten(0, 1)
@@ -143,12 +133,23 @@ def _map_slices(q: Tensor, k: Tensor, scale: float, valid: Tensor | None
                 logits = logits.masked_fill(hidden[maps], float('-inf'))
             yield rows, logits.softmax(-1)
 
-    if not in_groups:
-        yield slice(None), slices(slice(None))
-        return
-    for start in range(0, batch * heads, group):
-        maps = slice(start, min(start + group, batch * heads))
+    groups = [slice(None)] if group is None else [
+        slice(start, min(start + group, count)) for start in range(0, count, group)]
+    for maps in groups:
         yield maps, slices(maps)
+
+
+def _portions(q: Tensor) -> tuple[int | None, int]:
+    """Maps of a group, None for all of them, and queries of a slice, half at most."""
+    batch, heads, length, _ = q.shape
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        group, maps, cells = None, heads, _CELLS  # for any number of clips
+    elif q.device.type in ('cpu', 'meta'):
+        group = maps = min(_SMALL[0], batch * heads)
+        cells = _SMALL[1]
+    else:
+        group, maps, cells = None, batch * heads, _CELLS
+    return group, min(max(cells // (maps * length), 1), -(-length // 2))
 
 
 def _of_maps(x: Tensor, q: Tensor) -> Tensor:
