@@ -156,12 +156,12 @@ def test_any_reducers_train(reducers, kwargs):
 
 
 def test_the_grid_that_selectors_leave_is_returned():
-    model = vit([temporal(0, 0.75), spatial(2, 0.6)], return_feat_map=True).eval()
+    model = vit([temporal(0, 0.75)], return_feat_map=True).eval()
     tokens = []
     model.blocks[3].register_forward_hook(lambda module, args, out: tokens.append(out))
     out = output(model, torch.randn(2, *CLIP))
-    assert out.shape == (2, C, 3, 3, 3)
-    assert torch.equal(out[1, :, 2, 1, 0], tokens[0][0][1, 2 * 9 + 3])
+    assert out.shape == (2, C, 3, 4, 4)
+    assert torch.equal(out[1, :, 2, 1, 0], tokens[0][0][1, 2 * 16 + 4])
 
 
 def test_a_dense_checkpoint_loads():
@@ -265,6 +265,8 @@ def test_copies_have_their_own_reducers():
      "before=2: strategy='cls_attention' cannot serve here: VideoMAE's ViT has no cla"),
     ([merging(2)], dict(return_feat_map=True),
      'ReducedViT: return_feat_map=True needs a grid of tokens, which TokenMerging'),
+    ([spatial(2, 0.6)], dict(return_feat_map=True),
+     'ReducedViT: return_feat_map=True needs whole frames, which SpatialSelection'),
 ])
 def test_bad_options(reducers, kwargs, message):
     with pytest.raises(ValueError, match=message):

@@ -18,7 +18,13 @@ from mmcv.cnn.bricks.wrappers import Linear as MMCVLinear
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ...layers import GridReducer, KeyframePruning, TokenMerging, replace_linears
+from ...layers import (
+    GridReducer,
+    KeyframePruning,
+    SpatialSelection,
+    TokenMerging,
+    replace_linears,
+)
 from ..reducers import Offer, build_reducers
 from ..token_sequence import EncodedClip, TokenSequence, check_order, reduce_tokens
 from .vit_block import Within, fuse_block
@@ -100,9 +106,15 @@ class ReducedViT(VisionTransformer):
         name, wanted = type(self).__name__, self.out_indices
         merges = any(isinstance(r, TokenMerging) and r.ratio for r in self.reducers)
         selects = any(isinstance(r, GridReducer) and r.keep != 1 for r in self.reducers)
+        crops = any(isinstance(r, SpatialSelection) and r.keep != 1
+                    for r in self.reducers)
         if self.return_feat_map and merges:
             raise ValueError(f'{name}: return_feat_map=True needs a grid of tokens, '
                              'which TokenMerging does not leave')
+        if self.return_feat_map and crops:
+            raise ValueError(f'{name}: return_feat_map=True needs whole frames, which '
+                             'SpatialSelection does not leave: boxes would be read '
+                             'off the wrong places')
         if wanted is None:
             if self.return_dropped:
                 raise ValueError(f'{name}: return_dropped=True hands what was pruned to'
@@ -136,9 +148,10 @@ class ReducedViT(VisionTransformer):
                 not count in the mean token. None: all hold image.
 
         Returns:
-            The mean token, normalised; or the grid (B, C, T', H', W') that selectors
-            left, with ``return_feat_map``, where pruned places hold their value of when
-            they were dropped; or :class:`EncodedClip`, with ``out_indices``.
+            The mean token, normalised; or the grid (B, C, T', H', W') of the frames
+            that are left, with ``return_feat_map``, where pruned places hold their
+            value of when they were dropped; or :class:`EncodedClip`, with
+            ``out_indices``.
 
         Raises:
             ValueError: If x is not of that shape, or the number of frames is not the
