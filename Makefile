@@ -1,4 +1,4 @@
-# Set-up, demo, tests. Everything is installed into .venv in this checkout.
+# Set-up, demo, tests, commands of the docs; all is installed into .venv in this checkout.
 # `make help` lists the targets; tools/dev/setup_env.py says how the set-up works.
 
 STAMP := .venv/installed
@@ -17,12 +17,13 @@ ifneq ($(shell test -x $(BIN)/python && head -n 1 $(STAMP) 2>/dev/null),$(CURDIR
 AGAIN := again
 endif
 
-.PHONY: help install demo test lint clean distclean again
+.PHONY: help install demo test commands lint clean distclean again
 
 help:
 	@echo 'make install    set up .venv (mmcv is compiled once: about 12 minutes on 2 cores)'
 	@echo 'make demo       set up, then train and test on generated video, and print a table'
 	@echo 'make test       set up, then run the tests; ARGS=tests/ops runs a part of them'
+	@echo 'make commands   set up, then run the commands of README and docs on small data'
 	@echo 'make lint       set up, then run ruff'
 	@echo 'make clean      remove build products, caches and the runs of the demo'
 	@echo 'make distclean  clean, and remove .venv'
@@ -43,6 +44,10 @@ demo: install
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
+
+commands: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) \
+		--dist loadgroup $(ARGS) tests/whole_commands.py
 
 lint: install
 	$(BIN)/python -m ruff check .

@@ -172,7 +172,7 @@ def test_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     assert str(wheel) in run.stdout
 
 
-def test_ci_calls_lint_and_test(tmp_path: Path) -> None:
+def test_ci_calls_lint_tests_and_commands(tmp_path: Path) -> None:
     script = ROOT / '.ci' / 'run'
     assert script.stat().st_mode & stat.S_IXUSR
     fake_make = tmp_path / 'make'
@@ -187,5 +187,5 @@ def test_ci_calls_lint_and_test(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert run.stdout == f'in {ROOT}: make lint test\n'
+    assert run.stdout == f'in {ROOT}: make lint test commands\n'
     assert run.returncode == 7
