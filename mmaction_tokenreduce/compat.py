@@ -11,7 +11,6 @@ What a library cannot mend (builds, version ranges) is left to ``setup.cfg`` and
 Makefile; faults of single mmaction2 models are mended in the subclasses in ``models``.
 """
 import functools
-import importlib
 import importlib.util
 import inspect
 import os
@@ -227,8 +226,9 @@ def augment_without_pytorchvideo() -> bool:
     Can go: with a pytorchvideo release that imports, or a RandAugment in mmaction2.
 
     The stand-in is ``RandAugment`` of ``datasets.transforms`` with pytorchvideo's
-    defaults, filled with black as pytorchvideo does on mmaction2's frames. Other
-    operations, and all of them where pytorchvideo works, are left as they are.
+    defaults; like pytorchvideo's, it draws different operations, and on mmaction2's
+    frames fills with black. Other operations (AugMix) raise a ``ValueError`` that says
+    why. Where pytorchvideo works nothing changes.
 
     Returns:
         bool: Whether the class was changed in this call.
@@ -240,30 +240,42 @@ def augment_without_pytorchvideo() -> bool:
 
     @functools.wraps(original)
     def __init__(self: Any, op: str, **kwargs: Any) -> None:
-        if op != 'RandAugment' or _imports('pytorchvideo.transforms'):
+        problem = _import_problem('pytorchvideo.transforms')
+        if problem is None:
             original(self, op, **kwargs)
             return
-        from .datasets.transforms import RandAugment
-        augment = RandAugment(**{'magnitude': 9, 'num_layers': 2, 'fill': 0, **kwargs})
-
-        def of_tensor(frames: torch.Tensor) -> torch.Tensor:
-            images = list(frames.permute(0, 2, 3, 1).contiguous().numpy())
-            images = numpy.stack(augment({'imgs': images})['imgs'])
-            return torch.from_numpy(images).permute(0, 3, 1, 2)
-
-        self.op, self.trans = op, of_tensor
+        if op != 'RandAugment':
+            raise ValueError(
+                f'PytorchVideoWrapper(op={op!r}) needs pytorchvideo, which cannot be '
+                f'imported here ({problem}): take the step out')
+        self.op, self.trans = op, _RandAugmentOfTensors(**kwargs)
 
     __init__.has_stand_in = True
     PytorchVideoWrapper.__init__ = __init__
     return True
 
 
-def _imports(name: str) -> bool:
+class _RandAugmentOfTensors:
+    """RandAugment of frames (T, C, H, W), uint8, with pytorchvideo's defaults."""
+
+    def __init__(self, magnitude: float = 9, num_layers: int = 2, prob: float = 0.5
+                 ) -> None:
+        from .datasets.transforms import RandAugment
+        self.augment = RandAugment(magnitude=magnitude, num_layers=num_layers,
+                                   prob=prob, replace=False, fill=0)
+
+    def __call__(self, frames: torch.Tensor) -> torch.Tensor:
+        images = list(frames.permute(0, 2, 3, 1).contiguous().numpy())
+        images = numpy.stack(self.augment({'imgs': images})['imgs'])
+        return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+def _import_problem(name: str) -> ImportError | None:
     try:
         importlib.import_module(name)
-    except ImportError:
-        return False
-    return True
+    except ImportError as error:
+        return error
+    return None
 
 
 def load_sharded_optimizer() -> bool:

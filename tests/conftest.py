@@ -17,10 +17,17 @@ def repo_dir() -> Path:
 @pytest.fixture(scope='session')
 def shared_dir(repo_dir) -> Path:
     """The folder with parity tensors and videos, beside (or in) the checkout."""
+    if (folder := find_shared(repo_dir)) is not None:
+        return folder
+    pytest.skip('needs ../shared (parity tensors, real videos), which is not here')
+
+
+def find_shared(repo_dir: Path) -> Path | None:
+    """That folder, if it is there."""
     for candidate in (repo_dir.parent / 'shared', repo_dir / 'shared'):
         if (candidate / 'parity').is_dir():
             return candidate
-    pytest.skip('needs ../shared (parity tensors, real videos), which is not here')
+    return None
 
 
 @pytest.fixture(autouse=True)

@@ -201,40 +201,51 @@ AUGMENT = dict(type='mmaction.PytorchVideoWrapper', op='RandAugment', magnitude=
                num_layers=4, prob=1.0)
 
 
-def fake_pytorchvideo(folder, text, monkeypatch):
-    """A package of this name whose transforms are the text."""
-    (folder / 'pytorchvideo').mkdir()
-    (folder / 'pytorchvideo/__init__.py').touch()
-    (folder / 'pytorchvideo/transforms.py').write_text(text)
-    monkeypatch.syspath_prepend(str(folder))
-    for name in ('pytorchvideo', 'pytorchvideo.transforms'):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+@pytest.fixture
+def pytorchvideo(tmp_path, monkeypatch):
+    """Sets what ``pytorchvideo.transforms`` is; None: the package is not there."""
+    names = ('pytorchvideo', 'pytorchvideo.transforms')
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, None)  # so that it is put back
+
+    def write(text):
+        if text is not None:
+            (tmp_path / 'pytorchvideo').mkdir()
+            (tmp_path / 'pytorchvideo/__init__.py').touch()
+            (tmp_path / 'pytorchvideo/transforms.py').write_text(text)
+            monkeypatch.syspath_prepend(str(tmp_path))
+            for name in names:
+                del sys.modules[name]
+
+    return write
 
 
-@pytest.mark.parametrize('installed', [False, True])
-def test_rand_augment_where_pytorchvideo_cannot_be_imported(installed, tmp_path,
-                                                            monkeypatch):
+@pytest.mark.parametrize('text', [
+    None, 'import torchvision.transforms.functional_tensor_of_old'])
+def test_rand_augment_where_pytorchvideo_cannot_be_imported(text, pytorchvideo):
     """Not installed, or as 0.1.5 is beside today's torchvision."""
-    fake_pytorchvideo(tmp_path, 'import torchvision.transforms.functional_tensor' if
-                      installed else 'import missing_module', monkeypatch)
+    pytorchvideo(text)
     rng = np.random.default_rng(0)
     frames = [rng.integers(0, 256, (20, 30, 3), np.uint8)] * 3
     augment = TRANSFORMS.build(AUGMENT)
     np.random.seed(0)
     changed = augment(dict(imgs=list(frames)))['imgs']
     np.random.seed(0)
-    expected = RandAugment(magnitude=9, num_layers=4, prob=1.0, fill=0)(
+    expected = RandAugment(magnitude=9, num_layers=4, prob=1.0, replace=False, fill=0)(
         dict(imgs=list(frames)))['imgs']
     np.testing.assert_array_equal(changed, expected)
     assert changed[0].dtype == np.uint8 and (changed[0] != frames[0]).any()
-    assert TRANSFORMS.build(dict(AUGMENT, num_layers=1)).op == 'RandAugment'
-    with pytest.raises(RuntimeError, match='Install pytorchvideo'):
+    copied = pickle.loads(pickle.dumps(augment))  # as worker processes may get it
+    np.random.seed(0)
+    np.testing.assert_array_equal(copied(dict(imgs=list(frames)))['imgs'], expected)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'transform_hpara"):
+        TRANSFORMS.build(dict(AUGMENT, transform_hparas=dict(fill=(1, 1, 1))))
+    with pytest.raises(ValueError, match=r"op='AugMix'\) needs pytorchvideo.*import"):
         TRANSFORMS.build(dict(type='mmaction.PytorchVideoWrapper', op='AugMix'))
 
 
-def test_pytorchvideo_is_used_where_it_works(tmp_path, monkeypatch):
-    fake_pytorchvideo(tmp_path, 'def RandAugment(**kwargs):\n'
-                      '    return lambda frames: 255 - frames\n', monkeypatch)
+def test_pytorchvideo_is_used_where_it_works(pytorchvideo):
+    pytorchvideo('def RandAugment(**kwargs):\n    return lambda frames: 255 - frames\n')
     frames = [np.full((4, 5, 3), 55, np.uint8)] * 2
     assert (np.array(TRANSFORMS.build(AUGMENT)(dict(imgs=frames))['imgs']) == 200).all()
 

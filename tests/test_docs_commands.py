@@ -1,8 +1,8 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """Every command in README and docs is one that the tools would accept.
 
-Each is handed to its tool, which stops once it has read its options. What the tools
-then do is tested with the tools.
+Each is handed to its tool, which stops once it has read its options. `make commands`
+runs them whole (`whole_commands.py`).
 """
 import argparse
 import re

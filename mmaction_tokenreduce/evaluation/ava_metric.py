@@ -97,8 +97,8 @@ class CheckedAVAMetric(AVAMetric):
                                            type(self).__name__)
             if len(inside_out := boxes[(boxes[:, 2:] < boxes[:, :2]).any(1)]):
                 raise ValueError(
-                    'CheckedAVAMetric needs boxes x1, y1, x2, y2 with x1 <= x2 and '
-                    f'y1 <= y2, got {inside_out[0].round(3).tolist()}')
+                    f'{type(self).__name__} needs boxes x1, y1, x2, y2 with x1 <= x2 '
+                    f'and y1 <= y2, got {inside_out[0].round(3).tolist()}')
         super().process(data_batch, data_samples)
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:

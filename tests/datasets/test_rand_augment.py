@@ -136,11 +136,30 @@ def test_magnitude_probability_and_layers(monkeypatch, image):
     assert max(abs(value) for name, value in seen if name == 'rotate') <= 30
 
 
+@pytest.mark.parametrize('replace', [True, False])
+def test_operations_are_drawn_alike_and_again_only_with_replacement(
+        replace, monkeypatch, image):
+    seen = []
+    monkeypatch.setattr(RandAugment, 'change', lambda self, name, value, shape: (
+        seen.append(str(name)), lambda frame: frame)[1])
+    augment = RandAugment(num_layers=4, prob=1.0, replace=replace)
+    np.random.seed(0)
+    for _ in range(3000):
+        augment({'imgs': [image]})
+    draws = [seen[at:at + 4] for at in range(0, len(seen), 4)]
+    repeated = sum(len(set(draw)) < 4 for draw in draws) / 3000
+    assert abs(repeated - (1 - 14 * 13 * 12 * 11 / 14**4 if replace else 0)) < 0.03
+    shares = [seen.count(name) / len(seen) for name in RandAugment.operations]
+    assert max(abs(share - 1 / 14) for share in shares) < 0.01
+
+
 def test_mistakes():
     with pytest.raises(ValueError, match='magnitude of ColorRandAugment must be'):
         ColorRandAugment(magnitude=11)
     with pytest.raises(ValueError, match='num_layers of RandAugment must be 1 to 100'):
         RandAugment(num_layers=0)
+    with pytest.raises(ValueError, match='num_layers of RandAugment must be 1 to 14'):
+        RandAugment(num_layers=15, replace=False)
     with pytest.raises(ValueError, match='fill of RandAugment must be 0 to 255, got'):
         RandAugment(fill=256)
 
@@ -157,4 +176,5 @@ def test_what_belongs_to_places_is_not_left_behind(key, image):
 def test_configs_name_them():
     augment = TRANSFORMS.build(dict(type='mmaction.RandAugment', magnitude=3, fill=0))
     assert repr(augment) == ('RandAugment(magnitude=3, num_layers=4, '
-                             'magnitude_std=0.5, prob=0.5, fill=0)')
+                             'magnitude_std=0.5, prob=0.5, replace=True, '
+                             'fill=0)')

@@ -291,6 +291,12 @@ def test_merging_after_pruning_gets_what_goes_with_its_tokens():
     assert_close(positions, model.pos_embed[0][seen[0]])
 
 
+def test_a_map_of_selected_frames_is_restored():
+    got = output(vit([temporal(0, 0.75), pruning(2)], return_feat_map=True),
+                 torch.randn(2, *CLIP))
+    assert got.shape == (2, C, 3, 4, 4)
+
+
 def test_selection_before_pruning_leaves_it_a_grid():
     """3 of 4 frames, then 3x3 of 4x4 places: the keyframe is the second of them."""
     model = vit([temporal(0, 0.75), spatial(1, 0.6), pruning(2)])

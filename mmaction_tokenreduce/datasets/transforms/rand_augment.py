@@ -1,10 +1,10 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """RandAugment on the frames of a sample, with all of its operations or colours alone.
 
-RandAugment: Cubuk et al. 2020, arXiv:1909.13719. Recipes of MViT (and so of STTS and
-DVT) use it; mmaction2 asks pytorchvideo for it, whose last release (0.1.5) no
-torchvision from 0.17 on can import. Operations and their strengths are pytorchvideo's,
-those of MViT's own training: stronger is always further from the picture.
+RandAugment: Cubuk et al. 2020, arXiv:1909.13719. The recipes of MViT, and so of STTS
+and DVT, use it. mmaction2 takes it from pytorchvideo, whose last release (0.1.5) cannot
+be imported beside torchvision 0.17 or later. The operations and their strengths are
+pytorchvideo's: a higher magnitude is always further from the picture.
 """
 import math
 from collections.abc import Callable
@@ -161,36 +161,27 @@ PLACES: dict[str, Operation] = {
 }
 
 
-@TRANSFORMS.register_module()
-class ColorRandAugment(BaseTransform):
-    """Random colour operations, the same ones on all frames of a sample.
+class _RandomOperations(BaseTransform):
+    """Draws operations and does them to all frames of a sample alike.
 
-    `num_layers` times an operation is drawn, with replacement, and done with a
-    probability of `prob`, at a magnitude that is drawn from a normal distribution and
-    kept within 0 and 10. None moves a place: displacement fields and boxes stay right.
-
-    Args:
-        magnitude (float): Mean of the magnitude, 0 to 10. Defaults to 7 (MViT).
-        num_layers (int): How many operations. Defaults to 4 (MViT).
-        magnitude_std (float): Standard deviation of the magnitude. Defaults to 0.5.
-        prob (float): Probability of each. Defaults to 0.5.
-
-    Raises:
-        ValueError: If an argument is out of its range.
+    Attributes:
+        operations (tuple[str, ...]): Names of those to draw from.
     """
-    operations: tuple[str, ...] = tuple(COLOURS)
+    operations: tuple[str, ...]
 
     def __init__(self, magnitude: float = 7, num_layers: int = 4,
-                 magnitude_std: float = 0.5, prob: float = 0.5) -> None:
+                 magnitude_std: float = 0.5, prob: float = 0.5,
+                 replace: bool = True) -> None:
+        most = 100 if replace else len(self.operations)
         for name, value, low, high in (
                 ('magnitude', magnitude, 0, 10), ('prob', prob, 0, 1),
                 ('magnitude_std', magnitude_std, 0, 10),
-                ('num_layers', num_layers, 1, 100)):
+                ('num_layers', num_layers, 1, most)):
             if not low <= value <= high:
                 raise ValueError(f'{name} of {type(self).__name__} must be {low} to '
                                  f'{high}, got {value}')
         self.magnitude, self.num_layers = magnitude, num_layers
-        self.magnitude_std, self.prob = magnitude_std, prob
+        self.magnitude_std, self.prob, self.replace = magnitude_std, prob, replace
 
     def transform(self, results: dict) -> dict:
         """Change the frames.
@@ -201,16 +192,15 @@ class ColorRandAugment(BaseTransform):
         Returns:
             dict: The sample.
         """
-        for _ in range(self.num_layers):
-            name = self.operations[np.random.randint(len(self.operations))]
+        for name in np.random.choice(self.operations, self.num_layers, self.replace):
             magnitude = np.random.normal(self.magnitude, self.magnitude_std)
             turned, done = np.random.rand() < 0.5, np.random.rand() < self.prob
             if not done:
                 continue
             _, least, most, either_way = {**COLOURS, **PLACES}[name]
-            change = (most - least) * min(max(magnitude, 0.0), 10.0) / 10
-            change = self.change(name, least - change if either_way and turned
-                                 else least + change, results['imgs'][0].shape[:2])
+            step = (most - least) * min(max(magnitude, 0.0), 10.0) / 10
+            value = least - step if either_way and turned else least + step
+            change = self.change(name, value, results['imgs'][0].shape[:2])
             results['imgs'] = [change(image) for image in results['imgs']]
         return results
 
@@ -231,27 +221,36 @@ class ColorRandAugment(BaseTransform):
     def __repr__(self) -> str:
         return (f'{type(self).__name__}(magnitude={self.magnitude}, '
                 f'num_layers={self.num_layers}, magnitude_std={self.magnitude_std}, '
-                f'prob={self.prob})')
+                f'prob={self.prob}, replace={self.replace})')
 
 
 @TRANSFORMS.register_module()
-class RandAugment(ColorRandAugment):
-    """`ColorRandAugment` with rotations, shears and translations.
+class RandAugment(_RandomOperations):
+    """Random operations on colours and places, the same ones on all frames of a sample.
 
-    These sample bilinearly; what comes into the picture is grey.
+    `num_layers` times one of the 14 is drawn and done with a probability of `prob`, at
+    a magnitude that is drawn from a normal distribution and kept within 0 and 10. What
+    moves places samples bilinearly; what comes into the picture is grey.
 
     Args:
-        fill (int): The grey, 0 to 255. Defaults to 128, as in RandAugment's own code.
+        magnitude (float): Mean of the magnitude, 0 to 10. Defaults to 7 (MViT).
+        num_layers (int): How many operations. Defaults to 4 (MViT).
+        magnitude_std (float): Standard deviation of the magnitude. Defaults to 0.5.
+        prob (float): Probability of each. Defaults to 0.5.
+        replace (bool): Whether one can be drawn again. Defaults to True, as in the
+            paper's code; pytorchvideo draws different ones.
+        fill (int): The grey, 0 to 255. Defaults to 128, as in the paper's code.
             pytorchvideo's 0.5 means values up to 1, and mmaction2's frames get black.
-        kwargs: Of `ColorRandAugment`.
 
     Raises:
         ValueError: If an argument is out of its range.
     """
     operations = (*COLOURS, *PLACES)
 
-    def __init__(self, *, fill: int = 128, **kwargs: float) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, magnitude: float = 7, num_layers: int = 4,
+                 magnitude_std: float = 0.5, prob: float = 0.5, replace: bool = True,
+                 fill: int = 128) -> None:
+        super().__init__(magnitude, num_layers, magnitude_std, prob, replace)
         if not 0 <= fill <= 255:
             raise ValueError(f'fill of RandAugment must be 0 to 255, got {fill}')
         self.fill = fill
@@ -277,7 +276,7 @@ class RandAugment(ColorRandAugment):
 
     def change(self, name: str, value: float,
                shape: tuple[int, int]) -> Callable[[np.ndarray], np.ndarray]:
-        """What an operation does to each frame; see `ColorRandAugment.change`."""
+        """See `_RandomOperations.change`."""
         if name in COLOURS:
             return super().change(name, value, shape)
         return partial(cv2.warpAffine, M=PLACES[name].function(*shape, value),
@@ -286,3 +285,13 @@ class RandAugment(ColorRandAugment):
 
     def __repr__(self) -> str:
         return f'{super().__repr__()[:-1]}, fill={self.fill})'
+
+
+@TRANSFORMS.register_module()
+class ColorRandAugment(_RandomOperations):
+    """`RandAugment` without the operations that move places.
+
+    Displacement fields and boxes stay right. Arguments are those of `RandAugment`
+    without `fill`, and so are errors.
+    """
+    operations = tuple(COLOURS)
