@@ -47,7 +47,7 @@ test: install
 
 commands: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) \
-		--dist loadgroup tests/whole_commands.py
+		--dist worksteal tests/whole_commands.py
 
 lint: install
 	$(BIN)/python -m ruff check .
