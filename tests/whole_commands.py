@@ -247,8 +247,11 @@ class Checkout:
 @pytest.mark.parametrize('page', PAGES_THAT_RUN)
 def test_a_page(page, tmp_path):
     checkout = Checkout(tmp_path, find_shared(ROOT))
-    for lines in blocks(page):
-        checkout.run(lines)
+    try:
+        for lines in blocks(page):
+            checkout.run(lines)
+    finally:
+        shutil.rmtree(checkout.folder)  # gigabytes of weights, which pytest would keep
 
 
 def test_most_commands_run_and_nothing_is_left_out_for_a_reason_that_is_gone():
