@@ -357,7 +357,7 @@ def train(argv: Sequence[str] | None = None) -> None:
     """
     args = train_parser().parse_args(argv)
     stage = SetUpDoneHook()
-    with report_mistakes(stage):
+    with report_mistakes(stage), compat.end_process_group():
         build_runner(train_config(args), stage).train()
 
 
@@ -375,5 +375,5 @@ def test(argv: Sequence[str] | None = None) -> dict:
     """
     args = test_parser().parse_args(argv)
     stage = SetUpDoneHook()
-    with report_mistakes(stage):
+    with report_mistakes(stage), compat.end_process_group():
         return build_runner(test_config(args), stage).test()

@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -134,16 +135,32 @@ def test_a_sharded_run_saves_loads_and_resumes(config, one_rank):
         train(path, '--launcher', 'pytorch', '--cfg-options', 'load_from=other.pth')
 
 
-def train_a_part(rank, path, ports):
-    os.environ.update(RANK=str(rank), WORLD_SIZE='2', LOCAL_RANK=str(rank),
-                      MASTER_ADDR='127.0.0.1', GLOO_SOCKET_IFNAME='lo')
+def free_ports(count):
+    """Ports for runs one after another.
+
+    Each meets at one of its own: at that of the first, the second could be met by what
+    the first left there.
+    """
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for free in sockets:
+            free.bind(('127.0.0.1', 0))
+        return [free.getsockname()[1] for free in sockets]
+
+
+def be_rank(rank, port):
+    """Set what torchrun sets in one of two processes."""
+    os.environ.update(
+        RANK=str(rank), WORLD_SIZE='2', LOCAL_RANK=str(rank), MASTER_ADDR='127.0.0.1',
+        MASTER_PORT=str(port), GLOO_SOCKET_IFNAME='lo')
     torch.set_num_threads(1)
+
+
+def train_a_part(rank, path, ports):
     losses = []
-    # Each meets at a port of its own: at that of the first, the second could be met by
-    # what the first left there.
     for port, options in zip(ports, (['--work-dir', 'whole'], [
             '--work-dir', 'again', '--resume', 'whole/epoch_1.pth']), strict=True):
-        os.environ['MASTER_PORT'] = str(port)
+        be_rank(rank, port)
         losses.append(train(path, '--launcher', 'pytorch', *options)[0])
         torch.distributed.destroy_process_group()
     torch.save(losses, f'losses_{rank}.pth')
@@ -151,15 +168,38 @@ def train_a_part(rank, path, ports):
 
 def test_two_sharded_processes_resume_what_they_left(config):
     """Each has its part of the weights and of the optimiser's state."""
-    with socket.socket() as one, socket.socket() as other:
-        ports = []
-        for free in (one, other):
-            free.bind(('127.0.0.1', 0))
-            ports.append(free.getsockname()[1])
-    mp.spawn(train_a_part, (config('sharded', sharded_lines()), ports), nprocs=2)
+    mp.spawn(train_a_part, (config('sharded', sharded_lines()), free_ports(2)),
+             nprocs=2)
     for rank in range(2):
         whole, resumed = torch.load(f'losses_{rank}.pth')
         assert len(whole) == 4 and resumed == whole[2:]
+
+
+def run_both_tools(rank, path, ports):
+    """Train and test as one of two processes, and look what is left of each."""
+    for port, run, options in zip(ports, (cli.train, cli.test),
+                                  ([], ['work_dirs/plain/epoch_2.pth']), strict=True):
+        be_rank(rank, port)
+        forget_runs()
+        run([path, *options, '--launcher', 'pytorch'])
+        assert not torch.distributed.is_initialized()
+        threads = [name.read_text() for name in Path('/proc/self/task').glob('*/comm')]
+        assert not any('gloo' in name for name in threads), threads
+
+
+def test_a_run_ends_its_process_group(config):
+    """A thread of gloo that outlives it can abort a process that has succeeded."""
+    # forked, they have no threads of the tests before
+    mp.start_processes(run_both_tools, (config('plain', ''), free_ports(2)), nprocs=2,
+                       start_method='fork')
+
+
+@pytest.mark.filterwarnings('ignore::FutureWarning', 'ignore::UserWarning')
+def test_a_run_leaves_the_process_group_of_others(config, one_rank):
+    torch.distributed.init_process_group('gloo')
+    forget_runs()
+    cli.train([config('plain', ''), '--launcher', 'pytorch'])
+    assert torch.distributed.is_initialized()
 
 
 def hosts():
