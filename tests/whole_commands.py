@@ -221,8 +221,7 @@ class Checkout:
                                 'checkpoints/mvit_b16_k400.pth')
         shorter = SHORTER.get(tool[1], '') if tool else ''
         if shorter == TRAIN and 'evad' not in line:
-            shorter += (' train_dataloader.dataset.num_repeats=1'
-                        ' train_dataloader.collate_fn.type=pseudo_collate')
+            shorter += ' train_dataloader.dataset.num_repeats=1'
         if '=' in shorter and '--cfg-options' not in line:
             line += ' --cfg-options'
         return f'{line} {shorter}'

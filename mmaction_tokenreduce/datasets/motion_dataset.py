@@ -42,8 +42,8 @@ class RepeatedPipeline:
                   if isinstance(transform, DECODERS)]
         if not places or places[0] < 2:
             names = ', '.join(kind.__name__ for kind in DECODERS)
-            raise ValueError('num_repeats above 1 needs a pipeline that opens a video, '
-                             f'draws frames and decodes them with one of {names}')
+            raise ValueError('num_repeats needs a pipeline that opens a video, draws '
+                             f'frames and decodes them with one of {names}')
         self.open = transforms[0]
         self.draw = Compose(list(transforms[1:places[0]]))
         self.decode = transforms[places[0]]
@@ -85,9 +85,9 @@ class MotionVideoDataset(CheckedVideoDataset):
     """`CheckedVideoDataset` for pipelines with motion.
 
     When it is built it refuses a pipeline in which a transform moves frames without
-    their displacement fields. With ``num_repeats`` above 1 a sample is decoded once
-    for all its repeats, whatever the decoder (`MotionDecode` or one of mmaction2's);
-    collate with ``repeat_pseudo_collate``.
+    their displacement fields. With ``num_repeats`` a sample is decoded once for all
+    its repeats, whatever the decoder (`MotionDecode` or one of mmaction2's); collate
+    with ``repeat_pseudo_collate``.
 
     Args:
         *args: As for `CheckedVideoDataset`.
@@ -100,7 +100,7 @@ class MotionVideoDataset(CheckedVideoDataset):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         check_pipeline(self.pipeline.transforms)
-        if self.num_repeats > 1:
+        if self.num_repeats is not None:
             self.pipeline = RepeatedPipeline(self.pipeline.transforms, self.num_repeats)
 
     def prepare_data(self, idx: int) -> Any:

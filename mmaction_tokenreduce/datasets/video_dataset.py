@@ -116,10 +116,10 @@ class CheckedVideoDataset(VideoDataset):
 
     Args:
         *args: As for mmaction2's ``VideoDataset``.
-        num_repeats (int): Repeated augmentation: an item is a list of so many results
-            of the pipeline, each with frames and augmentations of its own; collate
-            with ``repeat_pseudo_collate``. At 1 an item is the result itself.
-            Defaults to 1.
+        num_repeats (int, optional): Repeated augmentation: an item is a list of so many
+            results of the pipeline, one or more, each with frames and augmentations of
+            its own; collate with ``repeat_pseudo_collate``. Defaults to None: an item
+            is the result itself.
         on_bad_video (str): ``'raise'``, or ``'skip'`` to log a warning, once per file
             and process, and take another sample, drawn at random by mmengine's
             ``max_refetch``. With ``test_mode=True`` a bad video always raises, since
@@ -136,9 +136,10 @@ class CheckedVideoDataset(VideoDataset):
             integer, or one out of range.
     """
 
-    def __init__(self, *args: Any, num_repeats: int = 1, on_bad_video: str = 'raise',
-                 hint: str | None = None, **kwargs: Any) -> None:
-        if num_repeats < 1:
+    def __init__(self, *args: Any, num_repeats: int | None = None,
+                 on_bad_video: str = 'raise', hint: str | None = None,
+                 **kwargs: Any) -> None:
+        if num_repeats is not None and num_repeats < 1:
             raise ValueError(f'num_repeats must be at least 1, got {num_repeats}')
         self.num_repeats = num_repeats
         if on_bad_video not in ('raise', 'skip'):
@@ -198,7 +199,7 @@ class CheckedVideoDataset(VideoDataset):
             Any: What the pipeline returns, or a list of that; None for a bad video
                 that is skipped, at which mmengine draws another sample.
         """
-        if self.num_repeats == 1:
+        if self.num_repeats is None:
             return self._run_pipeline(idx)
         results = [self._run_pipeline(idx) for _ in range(self.num_repeats)]
         return None if None in results else results

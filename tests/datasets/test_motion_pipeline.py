@@ -295,7 +295,7 @@ def test_each_repeat_is_what_the_pipeline_alone_gives(videos):
 
 def test_bad_videos_in_a_dataset(videos, tmp_path):
     (tmp_path / 'bad.mp4').write_bytes(b'\1\2\3' * 999)
-    for repeats in (1, 2):
+    for repeats in (None, 1, 2):
         dataset = dataset_of(tmp_path, 'bad.mp4 0\n', num_repeats=repeats)
         with pytest.raises(BadVideoError, match=r'bad\.mp4 cannot be read.*list\.txt'):
             dataset[0]

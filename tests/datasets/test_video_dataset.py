@@ -235,5 +235,9 @@ def test_repeated_augmentation_runs_the_pipeline_anew(folder):
     repeats = dataset[0]
     assert len(repeats) == 8 and all(item['label'] == 1 for item in repeats)
     assert len({tuple(item['frame_inds']) for item in repeats}) > 1
+    # one is a list, too, which the same collate_fn takes
+    (item, ) = dataset_of(folder, 'good.mp4 1', pipeline, num_repeats=1)[0]
+    assert item['label'] == 1
+    assert dataset_of(folder, 'good.mp4 1', pipeline)[0]['label'] == 1
     with pytest.raises(ValueError, match='num_repeats must be at least 1, got 0'):
         dataset_of(folder, 'good.mp4 1', pipeline, num_repeats=0)
