@@ -1,11 +1,21 @@
 # Copyright (c) mmaction_tokenreduce authors. Apache-2.0.
 """Fixtures that several test files share."""
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 import mmaction_tokenreduce  # noqa: F401  (compat comes before mmaction)
+
+
+def pytest_configure() -> None:
+    """Let tests press Ctrl-C in processes that they start.
+
+    A shell's background jobs ignore it, and so would all that they start.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope='session')
