@@ -220,7 +220,7 @@ class Checkout:
             self.save_untrained('configs/stts/mvit_dense_k400.py',
                                 'checkpoints/mvit_b16_k400.pth')
         shorter = SHORTER.get(tool[1], '') if tool else ''
-        if shorter == TRAIN and 'evad' not in line:
+        if shorter == TRAIN and re.search('configs/(stts|dvt)/', line):
             shorter += ' train_dataloader.dataset.num_repeats=1'
         if '=' in shorter and '--cfg-options' not in line:
             line += ' --cfg-options'
