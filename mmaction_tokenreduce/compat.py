@@ -5,7 +5,7 @@ Every entry is one function. Its docstring says what breaks, where upstream know
 it, and when the entry can go. :func:`apply` runs the entries that every program needs;
 ``import mmaction_tokenreduce`` calls it. An entry acts only where the fault is
 present, and acts once. The last three entries concern distributed runs, most of all
-those without CUDA; ``tools/train.py`` and ``tools/test.py`` call them around the run.
+those without CUDA; ``tools/train.py`` and ``tools/test.py`` call them.
 
 What a library cannot mend (builds, version ranges) is left to ``setup.cfg`` and the
 Makefile; faults of single mmaction2 models are mended in the subclasses in ``models``.
@@ -415,9 +415,16 @@ def end_process_group() -> Iterator[None]:
     A group that was there before is left alone. So is that of a run that fails: other
     ranks may still wait in a collective, and ending the group would wait for them.
 
+    The threads end with the last that holds the group. A model in
+    ``DistributedDataParallel`` is let go of here; one in shards (FSDP) is kept by torch
+    to the end, out of the collector's reach, and gloo's threads with it. With NCCL this
+    was not tried.
+
     Yields:
-        None: The context of the run, which must let go of its model.
+        None: The context of the run.
     """
+    # imported after the group is made, its default arguments would hold the group
+    importlib.import_module('torch.distributed.nn')
     found = torch.distributed.is_initialized()
     yield
     if torch.distributed.is_initialized() and not found:

@@ -156,6 +156,15 @@ def be_rank(rank, port):
     torch.set_num_threads(1)
 
 
+def start_two(function, *args):
+    """Call it with rank 0 and with rank 1.
+
+    Forked processes need not import everything again, and they end without the end of
+    the interpreter, which threads of gloo do not always survive: shards keep them.
+    """
+    mp.start_processes(function, args, nprocs=2, start_method='fork')
+
+
 def train_a_part(rank, path, ports):
     losses = []
     for port, options in zip(ports, (['--work-dir', 'whole'], [
@@ -168,8 +177,7 @@ def train_a_part(rank, path, ports):
 
 def test_two_sharded_processes_resume_what_they_left(config):
     """Each has its part of the weights and of the optimiser's state."""
-    mp.spawn(train_a_part, (config('sharded', sharded_lines()), free_ports(2)),
-             nprocs=2)
+    start_two(train_a_part, config('sharded', sharded_lines()), free_ports(2))
     for rank in range(2):
         whole, resumed = torch.load(f'losses_{rank}.pth')
         assert len(whole) == 4 and resumed == whole[2:]
@@ -189,9 +197,7 @@ def run_both_tools(rank, path, ports):
 
 def test_a_run_ends_its_process_group(config):
     """A thread of gloo that outlives it can abort a process that has succeeded."""
-    # forked, they have no threads of the tests before
-    mp.start_processes(run_both_tools, (config('plain', ''), free_ports(2)), nprocs=2,
-                       start_method='fork')
+    start_two(run_both_tools, config('plain', ''), free_ports(2))
 
 
 @pytest.mark.filterwarnings('ignore::FutureWarning', 'ignore::UserWarning')
@@ -199,6 +205,14 @@ def test_a_run_leaves_the_process_group_of_others(config, one_rank):
     torch.distributed.init_process_group('gloo')
     forget_runs()
     cli.train([config('plain', ''), '--launcher', 'pytorch'])
+    assert torch.distributed.is_initialized()
+
+
+def test_a_run_that_fails_does_not_wait_for_the_others(config, one_rank):
+    forget_runs()
+    with pytest.raises(SystemExit):
+        cli.train([config('plain', ''), '--launcher', 'pytorch', '--cfg-options',
+                   'model.backbone.no_such=1'])
     assert torch.distributed.is_initialized()
 
 
@@ -269,7 +283,7 @@ def shard(rank, folder):
 
 
 def test_two_shards_give_the_gradients_of_one_process(tmp_path):
-    mp.spawn(shard, (str(tmp_path), ), nprocs=2)
+    start_two(shard, str(tmp_path))
     two, one = torch.load(tmp_path / 'grads.pth'), gradients(sharded=False)
     assert len(one) == 4
     for name, want in one.items():
